@@ -1,0 +1,3 @@
+//! Agreement between labels.
+
+pub mod metrics;
