@@ -1,0 +1,216 @@
+//! The classification heads on top of the encoder, their loss, and decoding their logits.
+
+use candle_core::{D, Result, Tensor};
+use candle_nn::VarBuilder;
+
+use super::ops;
+use crate::prediction::HeadPrediction;
+use crate::taxonomy::Taxonomy;
+
+/// One linear layer a head, from the pooled text (B, H) to logits (B, labels).
+pub struct Heads {
+    layers: Vec<(Tensor, Tensor)>, // weight (labels, H), bias (labels)
+}
+
+impl Heads {
+    /// Loads `<head>.weight` and `<head>.bias` for every head of the taxonomy.
+    pub fn load(vb: VarBuilder, taxonomy: &Taxonomy, hidden: usize) -> Result<Self> {
+        let layers = taxonomy
+            .heads
+            .iter()
+            .map(|head| {
+                let (vb, labels) = (vb.pp(&head.name), head.labels.len());
+                Ok((vb.get((labels, hidden), "weight")?, vb.get(labels, "bias")?))
+            })
+            .collect::<Result<_>>()?;
+        Ok(Self { layers })
+    }
+
+    /// Logits of every head, each (B, labels).
+    pub fn forward(&self, pooled: &Tensor) -> Result<Vec<Tensor>> {
+        self.layers
+            .iter()
+            .map(|(weight, bias)| ops::linear(pooled, weight, bias))
+            .collect()
+    }
+}
+
+/// Negative log-likelihood of the issues' labels, a scalar: the mean over the batch of the sum over
+/// heads. A head that does not apply to an issue (`None`) adds nothing for it, so that a conditional
+/// head learns `P(label | head applies)`. With label smoothing `s` the target is `1 - s` on the label
+/// and `s` spread evenly (Szegedy et al. 2016).
+pub fn loss(logits: &[Tensor], labels: &[&[Option<usize>]], smoothing: f64) -> Result<Tensor> {
+    let count = labels.len();
+    let mut total = Tensor::zeros((), logits[0].dtype(), logits[0].device())?;
+    for (head, logits) in logits.iter().enumerate() {
+        // An issue to which the head does not apply counts with weight 0, so that the head is part
+        // of the graph in a batch where it applies to none.
+        let (targets, weights): (Vec<u32>, Vec<f32>) = labels
+            .iter()
+            .map(|labels| labels[head].map_or((0, 0.0), |label| (label as u32, 1.0)))
+            .unzip();
+        let targets = Tensor::from_vec(targets, (count, 1), logits.device())?;
+        let weights = Tensor::from_vec(weights, (count, 1), logits.device())?;
+        let log_probabilities = candle_nn::ops::log_softmax(logits, D::Minus1)?; // (B, labels)
+        let of_label = log_probabilities.gather(&targets, 1)?; // (B, 1)
+        let spread = log_probabilities.mean_keepdim(D::Minus1)?; // (B, 1)
+        let likelihood = ((of_label * (1.0 - smoothing))? + (spread * smoothing)?)?;
+        total = (total - (likelihood * weights)?.sum_all()?)?;
+    }
+    total / count as f64
+}
+
+/// Turns one issue's logits, a row per head, into labels that are consistent with the taxonomy.
+///
+/// Heads are decided in order. A head that applies takes its most probable label; one that does not
+/// apply, given the labels already decided, takes none. The distribution is the marginal one: a
+/// conditional head's probabilities are multiplied by the probability that it applies, so that each
+/// is the probability of that label being right. `temperatures` divide the logits of each head (Guo
+/// et al. 2017); a label less probable than `min_confidence` is abstained from.
+pub fn decode(
+    logits: &[Vec<f32>],
+    temperatures: &[f32],
+    taxonomy: &Taxonomy,
+    min_confidence: f32,
+) -> Vec<HeadPrediction> {
+    let mut labels: Vec<Option<usize>> = Vec::with_capacity(logits.len());
+    let mut heads: Vec<HeadPrediction> = Vec::with_capacity(logits.len());
+    for (head, logits) in logits.iter().enumerate() {
+        let condition = taxonomy.heads[head].applies_when.as_ref();
+        let applies: f32 = condition.map_or(1.0, |condition| {
+            condition
+                .labels
+                .iter()
+                .map(|&label| heads[condition.head].distribution[label])
+                .sum()
+        });
+        let mut distribution = softmax(logits, temperatures[head]);
+        distribution.iter_mut().for_each(|p| *p *= applies);
+        let label = taxonomy
+            .applies(head, &labels)
+            .then(|| argmax(&distribution));
+        if condition.is_some() {
+            distribution.push((1.0 - applies).max(0.0));
+        }
+        // Where the head does not apply, that is the distribution's last entry.
+        let probability = distribution[label.unwrap_or(distribution.len() - 1)];
+        labels.push(label);
+        heads.push(HeadPrediction {
+            label,
+            probability,
+            distribution,
+            abstained: probability < min_confidence,
+        });
+    }
+    heads
+}
+
+/// `softmax(logits / temperature)`.
+pub fn softmax(logits: &[f32], temperature: f32) -> Vec<f32> {
+    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let mut values: Vec<f32> = logits
+        .iter()
+        .map(|x| ((x - max) / temperature).exp())
+        .collect();
+    let sum: f32 = values.iter().sum();
+    values.iter_mut().for_each(|x| *x /= sum);
+    values
+}
+
+/// The first of the largest values.
+fn argmax(values: &[f32]) -> usize {
+    (1..values.len()).fold(0, |best, i| if values[i] > values[best] { i } else { best })
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Var};
+
+    use super::*;
+    use crate::taxonomy::{Condition, Head, Label};
+
+    fn taxonomy() -> Taxonomy {
+        let head = |name: &str, labels: &[&str], applies_when| Head {
+            name: name.into(),
+            title: String::new(),
+            definition: String::new(),
+            applies_when,
+            labels: labels
+                .iter()
+                .map(|&name| Label {
+                    name: name.into(),
+                    title: String::new(),
+                    definition: String::new(),
+                    rules: vec![],
+                })
+                .collect(),
+        };
+        Taxonomy {
+            heads: vec![
+                head("kind", &["bug", "feature", "question"], None),
+                head(
+                    "category",
+                    &["memory", "gpu"],
+                    Some(Condition {
+                        head: 0,
+                        labels: vec![0],
+                    }),
+                ),
+            ],
+        }
+    }
+
+    #[test]
+    fn a_prediction_is_never_inconsistent() {
+        let mut seed = 1u32;
+        let mut random = || {
+            seed = seed.wrapping_mul(1664525).wrapping_add(1013904223);
+            (seed >> 8) as f32 / (1 << 22) as f32 - 2.0
+        };
+        for _ in 0..1000 {
+            let logits = vec![
+                (0..3).map(|_| random()).collect(),
+                (0..2).map(|_| random()).collect(),
+            ];
+            let heads = decode(&logits, &[1.0, 0.7], &taxonomy(), 0.0);
+            assert_eq!(heads[1].label.is_some(), heads[0].label == Some(0));
+            for head in heads {
+                assert!((head.distribution.iter().sum::<f32>() - 1.0).abs() < 1e-5);
+                let at = head.label.unwrap_or(head.distribution.len() - 1);
+                assert_eq!(head.probability, head.distribution[at]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_conditional_label_is_as_probable_as_the_head_applying_and_the_label() {
+        // P(bug) = 1/2, P(memory | bug) = 3/4
+        let logits = vec![vec![2f32.ln(), 0.0, 0.0], vec![3f32.ln(), 0.0]];
+        let heads = decode(&logits, &[1.0, 1.0], &taxonomy(), 0.4);
+        assert!((heads[1].probability - 0.375).abs() < 1e-6);
+        assert!((heads[1].distribution[2] - 0.5).abs() < 1e-6);
+        assert!(!heads[0].abstained && heads[1].abstained);
+    }
+
+    #[test]
+    fn a_head_that_does_not_apply_gets_no_gradient() {
+        let logits = [
+            Var::zeros((2, 3), candle_core::DType::F32, &Device::Cpu).unwrap(),
+            Var::zeros((2, 2), candle_core::DType::F32, &Device::Cpu).unwrap(),
+        ];
+        let labels: [&[Option<usize>]; 2] = [&[Some(0), Some(1)], &[Some(1), None]];
+        let tensors: Vec<Tensor> = logits.iter().map(|v| v.as_tensor().clone()).collect();
+        let grads = loss(&tensors, &labels, 0.0).unwrap().backward().unwrap();
+        let grad: Vec<Vec<f32>> = grads.get(&logits[1]).unwrap().to_vec2().unwrap();
+        assert_eq!(grad, [[0.25, -0.25], [0.0, 0.0]]);
+    }
+
+    #[test]
+    fn smoothing_spreads_a_part_of_the_target_over_all_labels() {
+        let logits = Tensor::new(&[[1f32, 0.0, -1.0]], &Device::Cpu).unwrap();
+        let log_sum = (1f64.exp() + 1.0 + (-1f64).exp()).ln();
+        let expected = -(0.9 * (1.0 - log_sum) + 0.1 * (0.0 - log_sum));
+        let loss = loss(&[logits], &[&[Some(0)]], 0.1).unwrap().to_scalar::<f32>().unwrap();
+        assert!((f64::from(loss) - expected).abs() < 1e-6);
+    }
+}
