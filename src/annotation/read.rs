@@ -231,7 +231,7 @@ impl Record<'_> {
                 }
             };
             if let Some(label) = label {
-                self.applies(place, &labels, label);
+                self.applicable(place, &labels, label);
             }
             labels.push(label);
         }
@@ -240,7 +240,7 @@ impl Record<'_> {
 
     /// Checks that the head after those of `earlier` has a label just where it applies, as far as
     /// the earlier labels tell.
-    fn applies(&mut self, place: &str, earlier: &[Option<Option<usize>>], label: Option<usize>) {
+    fn applicable(&mut self, place: &str, earlier: &[Option<Option<usize>>], label: Option<usize>) {
         let taxonomy = self.taxonomy;
         let head = &taxonomy.heads[earlier.len()];
         let (name, allowed) = (&head.name, head.label_names());
@@ -257,7 +257,8 @@ impl Record<'_> {
         };
         let on_name = &taxonomy.heads[condition.head].name;
         let on_label = taxonomy.label_name(condition.head, on);
-        let applies = on.is_some_and(|on| condition.labels.contains(&on));
+        let labels: Vec<Option<usize>> = earlier.iter().map(|label| label.flatten()).collect();
+        let applies = taxonomy.applies(earlier.len(), &labels);
         if applies && label.is_none() {
             self.problem(format_args!(
                 "{place}{name} is {NONE} though {on_name} is {on_label}; use one of {allowed}"
@@ -295,12 +296,11 @@ impl Record<'_> {
     }
 
     fn readings(&mut self, fields: &Map<String, Value>) -> Vec<Vec<Option<usize>>> {
-        let names = ["first", "second"];
         if fields.contains_key("first") != fields.contains_key("second") {
             self.problem("first and second go together; give both readings or neither");
         }
         let mut readings = Vec::new();
-        for name in names {
+        for name in ["first", "second"] {
             match fields.get(name) {
                 None => {}
                 Some(Value::Object(reading)) => {

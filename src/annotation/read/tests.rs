@@ -230,3 +230,12 @@ fn a_missing_file_is_named() {
     let error = read_annotations(Path::new("no/such.jsonl"), &taxonomy).unwrap_err();
     assert!(error.to_string().starts_with("no/such.jsonl: "), "{error}");
 }
+
+#[test]
+fn no_head_can_take_the_name_of_a_field() {
+    for field in FIELDS {
+        let text = TAXONOMY.replace("\"area\"", &format!("{field:?}"));
+        let error = Taxonomy::from_toml(&text, "taxonomy").unwrap_err();
+        assert!(error.to_string().contains("name of a field"), "{error}");
+    }
+}
