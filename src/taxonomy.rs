@@ -1,4 +1,11 @@
-//! The heads and labels of a classifier, as data.
+//! The heads and labels of a classifier, as data: `training-data/taxonomy.toml` and the copy in
+//! each model bundle.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
 
 /// Heads in the order they are decided: a head may depend only on one before it.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,18 +32,267 @@ pub struct Condition {
 }
 
 /// One answer to a head's question.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Label {
     pub name: String,
     pub title: String,
     pub definition: String,
+    /// Rules of the codebook that decide between this label and its neighbours.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<String>,
 }
 
 /// What files write where a head does not apply.
 pub const NONE: &str = "none";
 
+/// Names that stand beside the heads in files of issues, annotations and predictions.
+const FIELDS: [&str; 20] = [
+    "repo",
+    "number",
+    "title",
+    "body",
+    "state",
+    "labels",
+    "label",
+    "created_at",
+    "closed_at",
+    "html_url",
+    "confidence",
+    "annotator",
+    "first",
+    "second",
+    "adjudicated",
+    "abstained",
+    "model",
+    "probability",
+    "distribution",
+    "heads",
+];
+
+/// Why a taxonomy cannot be used. `origin` is the file the text came from.
+#[derive(Debug, thiserror::Error)]
+pub enum TaxonomyError {
+    #[error("{}: {source}; give the path of a taxonomy such as training-data/taxonomy.toml", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{origin}:{line}: {message}; see training-data/taxonomy.toml for the form")]
+    Syntax {
+        origin: String,
+        line: usize,
+        message: String,
+    },
+    #[error("{origin}: {problem}")]
+    Invalid { origin: String, problem: Problem },
+}
+
+/// What is wrong with a taxonomy that is well-formed TOML, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    #[error("there is no head; declare at least one [[heads]]")]
+    NoHead,
+    #[error("the name {name:?} of a {what} is not made of a-z, 0-9 and _; rename it")]
+    Name { what: &'static str, name: String },
+    #[error("head {head} has the name of a field that files hold beside the heads; rename it")]
+    FieldName { head: String },
+    #[error("head {head} is declared twice; rename or remove one")]
+    DuplicateHead { head: String },
+    #[error("head {head} has {labels} label(s); a head needs at least two [[heads.labels]]")]
+    TooFewLabels { head: String, labels: usize },
+    #[error(
+        "head {head} has a label none, which files keep for a head that does not apply; rename it"
+    )]
+    NoneLabel { head: String },
+    #[error("head {head} has the label {label} twice; rename or remove one")]
+    DuplicateLabel { head: String, label: String },
+    #[error("head {head} applies when {on:?}, which is no head; name one of the heads before it")]
+    UnknownCondition { head: String, on: String },
+    #[error("head {head} applies when {on}, which is not declared before it; move {on} up")]
+    LaterCondition { head: String, on: String },
+    #[error(
+        "head {head} applies when {on} = {label:?}, which is no label of {on}: name one of {allowed}"
+    )]
+    UnknownConditionLabel {
+        head: String,
+        on: String,
+        label: String,
+        allowed: String,
+    },
+    #[error("head {head} applies for no label of {on}; name at least one in applies_when.labels")]
+    EmptyCondition { head: String, on: String },
+}
+
+/// The taxonomy as its file has it, where heads and labels go by name.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TaxonomyFile {
+    #[serde(default)]
+    heads: Vec<HeadFile>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HeadFile {
+    name: String,
+    title: String,
+    definition: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    applies_when: Option<ConditionFile>,
+    #[serde(default)]
+    labels: Vec<Label>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ConditionFile {
+    head: String,
+    labels: Vec<String>,
+}
+
 impl Taxonomy {
+    /// Reads and checks the taxonomy in the file at `path`.
+    ///
+    /// # Errors
+    /// Fails if the file cannot be read, is not a taxonomy in TOML, or breaks a rule of [`Problem`].
+    pub fn from_path(path: &Path) -> Result<Self, TaxonomyError> {
+        let text = fs::read_to_string(path).map_err(|source| TaxonomyError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::from_toml(&text, &path.display().to_string())
+    }
+
+    /// Parses and checks a taxonomy; errors name `origin` as the place of `text`.
+    ///
+    /// # Errors
+    /// Fails if `text` is not a taxonomy in TOML or breaks a rule of [`Problem`].
+    pub fn from_toml(text: &str, origin: &str) -> Result<Self, TaxonomyError> {
+        let file: TaxonomyFile = toml::from_str(text).map_err(|error| TaxonomyError::Syntax {
+            origin: origin.to_owned(),
+            line: 1 + error
+                .span()
+                .map_or(0, |span| text[..span.start].matches('\n').count()),
+            message: error.message().replace('\n', ", "),
+        })?;
+        Self::check(file).map_err(|problem| TaxonomyError::Invalid {
+            origin: origin.to_owned(),
+            problem,
+        })
+    }
+
+    fn check(file: TaxonomyFile) -> Result<Self, Problem> {
+        if file.heads.is_empty() {
+            return Err(Problem::NoHead);
+        }
+        let names: Vec<String> = file.heads.iter().map(|head| head.name.clone()).collect();
+        let mut taxonomy = Taxonomy { heads: Vec::new() };
+        for file in file.heads {
+            let head = taxonomy.check_head(file, &names)?;
+            taxonomy.heads.push(head);
+        }
+        Ok(taxonomy)
+    }
+
+    /// Checks a head against the heads before it, which are already in `self`.
+    fn check_head(&self, file: HeadFile, names: &[String]) -> Result<Head, Problem> {
+        check_name("head", &file.name)?;
+        let head = file.name.clone();
+        if FIELDS.contains(&head.as_str()) {
+            return Err(Problem::FieldName { head });
+        }
+        if self.head_index(&head).is_some() {
+            return Err(Problem::DuplicateHead { head });
+        }
+        let labels = file.labels.len();
+        if labels < 2 {
+            return Err(Problem::TooFewLabels { head, labels });
+        }
+        for (index, label) in file.labels.iter().enumerate() {
+            check_name("label", &label.name)?;
+            if label.name == NONE {
+                return Err(Problem::NoneLabel { head });
+            }
+            if file.labels[..index].iter().any(|l| l.name == label.name) {
+                let label = label.name.clone();
+                return Err(Problem::DuplicateLabel { head, label });
+            }
+        }
+        let applies_when = file
+            .applies_when
+            .map(|condition| self.check_condition(&head, condition, names))
+            .transpose()?;
+        Ok(Head {
+            name: file.name,
+            title: file.title,
+            definition: file.definition,
+            applies_when,
+            labels: file.labels,
+        })
+    }
+
+    fn check_condition(
+        &self,
+        head: &str,
+        condition: ConditionFile,
+        names: &[String],
+    ) -> Result<Condition, Problem> {
+        let (head, on) = (head.to_owned(), condition.head);
+        let Some(index) = self.head_index(&on) else {
+            return Err(if names.contains(&on) {
+                Problem::LaterCondition { head, on }
+            } else {
+                Problem::UnknownCondition { head, on }
+            });
+        };
+        if condition.labels.is_empty() {
+            return Err(Problem::EmptyCondition { head, on });
+        }
+        let labels = condition.labels.into_iter().map(|label| {
+            self.heads[index]
+                .label_index(&label)
+                .ok_or_else(|| Problem::UnknownConditionLabel {
+                    head: head.clone(),
+                    on: on.clone(),
+                    label,
+                    allowed: self.heads[index].label_names(),
+                })
+        });
+        Ok(Condition {
+            head: index,
+            labels: labels.collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// The taxonomy as TOML, which [`Taxonomy::from_toml`] reads back unchanged. Comments of the
+    /// file it came from are lost.
+    pub fn to_toml(&self) -> String {
+        let heads = self.heads.iter().map(|head| HeadFile {
+            name: head.name.clone(),
+            title: head.title.clone(),
+            definition: head.definition.clone(),
+            applies_when: head.applies_when.as_ref().map(|condition| {
+                let on = &self.heads[condition.head];
+                ConditionFile {
+                    head: on.name.clone(),
+                    labels: condition
+                        .labels
+                        .iter()
+                        .map(|&label| on.labels[label].name.clone())
+                        .collect(),
+                }
+            }),
+            labels: head.labels.clone(),
+        });
+        let file = TaxonomyFile {
+            heads: heads.collect(),
+        };
+        toml::to_string_pretty(&file).expect("tables of strings are always TOML")
+    }
+
+    /// The index of the head called `name`.
+    pub fn head_index(&self, name: &str) -> Option<usize> {
+        self.heads.iter().position(|head| head.name == name)
+    }
+
     /// Whether `head` applies to an issue whose earlier heads are labelled `labels`
     /// (one entry a head, `None` where a head does not apply).
     pub fn applies(&self, head: usize, labels: &[Option<usize>]) -> bool {
@@ -51,5 +307,199 @@ impl Taxonomy {
     /// The name of a head's label in files, [`NONE`] where the head does not apply.
     pub fn label_name(&self, head: usize, label: Option<usize>) -> &str {
         label.map_or(NONE, |label| &self.heads[head].labels[label].name)
+    }
+}
+
+impl Head {
+    /// The index of the label called `name`; [`NONE`] is no label.
+    pub fn label_index(&self, name: &str) -> Option<usize> {
+        self.labels.iter().position(|label| label.name == name)
+    }
+
+    /// The names of the labels, joined by commas, for messages.
+    pub(crate) fn label_names(&self) -> String {
+        let names: Vec<&str> = self.labels.iter().map(|l| l.name.as_str()).collect();
+        names.join(", ")
+    }
+}
+
+fn check_name(what: &'static str, name: &str) -> Result<(), Problem> {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    if !name.is_empty() && name.bytes().all(allowed) {
+        return Ok(());
+    }
+    Err(Problem::Name {
+        what,
+        name: name.to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMALL: &str = r#"
+[[heads]]
+name = "kind"
+title = "Kind"
+definition = "What it is."
+
+[[heads.labels]]
+name = "bug"
+title = "Bug"
+definition = "It fails."
+rules = ["A crash is `bug`."]
+
+[[heads.labels]]
+name = "feature"
+title = "Feature"
+definition = "It is wanted:\na \"new\" thing."
+
+[[heads]]
+name = "severity"
+title = "Severity"
+definition = "How bad it is."
+applies_when = { head = "kind", labels = ["bug"] }
+
+[[heads.labels]]
+name = "minor"
+title = "Minor"
+definition = "It can wait."
+
+[[heads.labels]]
+name = "major"
+title = "Major"
+definition = "It cannot."
+"#;
+
+    fn small() -> Taxonomy {
+        Taxonomy::from_toml(SMALL, "small.toml").unwrap()
+    }
+
+    /// The error of the small taxonomy with `from` replaced by `to`.
+    fn error(from: &str, to: &str) -> String {
+        assert!(SMALL.contains(from), "{from} is not in the fixture");
+        let text = SMALL.replace(from, to);
+        let error = Taxonomy::from_toml(&text, "small.toml").unwrap_err();
+        let message = error.to_string();
+        assert!(!message.contains('\n'), "more than one line: {message}");
+        message
+    }
+
+    #[test]
+    fn heads_and_labels_keep_the_order_of_the_file() {
+        let taxonomy = small();
+        assert_eq!(taxonomy.head_index("kind"), Some(0));
+        assert_eq!(taxonomy.head_index("severity"), Some(1));
+        assert_eq!(taxonomy.head_index("colour"), None);
+        let severity = &taxonomy.heads[1];
+        assert_eq!(severity.label_index("major"), Some(1));
+        assert_eq!(severity.label_index(NONE), None);
+        assert_eq!(taxonomy.heads[0].labels[0].rules, ["A crash is `bug`."]);
+    }
+
+    #[test]
+    fn a_head_with_a_condition_applies_only_where_it_holds() {
+        let taxonomy = small();
+        let (bug, feature) = (Some(0), Some(1));
+        assert!(taxonomy.applies(0, &[None, None]));
+        assert!(taxonomy.applies(1, &[bug, None]));
+        assert!(!taxonomy.applies(1, &[feature, None]));
+        assert!(!taxonomy.applies(1, &[None, None]));
+    }
+
+    #[test]
+    fn writing_and_reading_back_changes_nothing() {
+        let taxonomy = small();
+        assert_eq!(
+            Taxonomy::from_toml(&taxonomy.to_toml(), "copy").unwrap(),
+            taxonomy
+        );
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let error = Taxonomy::from_path(Path::new("no/such.toml")).unwrap_err();
+        assert!(error.to_string().starts_with("no/such.toml: "), "{error}");
+    }
+
+    #[test]
+    fn broken_toml_is_named_with_its_line() {
+        assert_eq!(
+            error("title = \"Severity\"", "titel = \"Severity\""),
+            "small.toml:20: unknown field `titel`, expected one of `name`, `title`, `definition`, \
+             `applies_when`, `labels`; see training-data/taxonomy.toml for the form"
+        );
+        let unclosed = error("\"It can wait.\"", "\"It can wait.");
+        assert!(unclosed.starts_with("small.toml:27: "), "{unclosed}");
+        let missing = error("definition = \"How bad it is.\"", "");
+        assert!(missing.contains("missing field `definition`"), "{missing}");
+    }
+
+    #[test]
+    fn a_taxonomy_without_heads_is_refused() {
+        let error = Taxonomy::from_toml("", "empty.toml").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "empty.toml: there is no head; declare at least one [[heads]]"
+        );
+    }
+
+    #[test]
+    fn a_broken_rule_is_named_with_its_remedy() {
+        for (from, to, expected) in [
+            (
+                "\"severity\"",
+                "\"Severity!\"",
+                "the name \"Severity!\" of a head is not",
+            ),
+            ("\"minor\"", "\"\"", "the name \"\" of a label is not"),
+            (
+                "\"severity\"",
+                "\"confidence\"",
+                "head confidence has the name of a field",
+            ),
+            ("\"severity\"", "\"kind\"", "head kind is declared twice"),
+            ("\"minor\"", "\"none\"", "head severity has a label none"),
+            (
+                "\"minor\"",
+                "\"major\"",
+                "head severity has the label major twice",
+            ),
+            (
+                "head = \"kind\"",
+                "head = \"sort\"",
+                "applies when \"sort\", which is no head",
+            ),
+            (
+                "head = \"kind\"",
+                "head = \"severity\"",
+                "applies when severity, which is not declared before it",
+            ),
+            (
+                "labels = [\"bug\"]",
+                "labels = [\"defect\"]",
+                "which is no label of kind: name one of bug, feature",
+            ),
+            (
+                "labels = [\"bug\"]",
+                "labels = []",
+                "head severity applies for no label of kind",
+            ),
+        ] {
+            let message = error(from, to);
+            assert!(message.starts_with("small.toml: "), "{message}");
+            assert!(message.contains(expected), "{message} lacks {expected}");
+        }
+    }
+
+    #[test]
+    fn a_head_with_one_label_is_refused() {
+        let text = &SMALL[..SMALL.rfind("[[heads.labels]]").unwrap()];
+        let error = Taxonomy::from_toml(text, "small.toml").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "small.toml: head severity has 1 label(s); a head needs at least two [[heads.labels]]"
+        );
     }
 }

@@ -1,0 +1,332 @@
+//! Annotations from JSONL, checked against the taxonomy they are labelled under.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use super::{Annotation, Confidence};
+use crate::issue::IssueId;
+use crate::taxonomy::{NONE, Taxonomy};
+
+/// The fields a line may hold beside the heads.
+const FIELDS: [&str; 7] = [
+    "repo",
+    "number",
+    "confidence",
+    "annotator",
+    "first",
+    "second",
+    "adjudicated",
+];
+
+/// Problems shown by an error's message; the error holds all.
+const SHOWN: usize = 20;
+
+/// Why a file of annotations cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum AnnotationError {
+    #[error("{}: {source}; give the path of a JSONL file of annotations", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    /// Every problem of the file, in the order of its lines. The message has a line for each of the
+    /// first 20.
+    #[error("{}", listed(path, problems))]
+    Invalid {
+        path: PathBuf,
+        problems: Vec<Problem>,
+    },
+}
+
+/// What is wrong with a line, counted from 1, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    pub line: usize,
+    pub message: String,
+}
+
+fn listed(path: &Path, problems: &[Problem]) -> String {
+    let mut lines: Vec<String> = problems
+        .iter()
+        .take(SHOWN)
+        .map(|problem| format!("{}:{}: {}", path.display(), problem.line, problem.message))
+        .collect();
+    if problems.len() > SHOWN {
+        lines.push(format!("… and {} more", problems.len() - SHOWN));
+    }
+    lines.join("\n")
+}
+
+/// Reads the annotations in the JSONL file at `path`, in its order. Empty lines are skipped.
+///
+/// A line is `{"repo": "owner/name", "number": 1, HEAD: LABEL, …}` with every head of the taxonomy,
+/// [`NONE`] exactly where it does not apply, and optionally `confidence` (`high` or `low`),
+/// `annotator`, `first` and `second` (objects of head and label) and `adjudicated`.
+///
+/// # Errors
+/// Fails if the file cannot be read or any line is wrong, with every problem of every line.
+pub fn read_annotations(
+    path: &Path,
+    taxonomy: &Taxonomy,
+) -> Result<Vec<Annotation>, AnnotationError> {
+    let text = fs::read(path).map_err(|source| AnnotationError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    let mut annotations = Vec::new();
+    let mut problems = Vec::new();
+    let mut seen = HashMap::new();
+    for (line, text) in (1..).zip(text.split(|&byte| byte == b'\n')) {
+        if text.trim_ascii().is_empty() {
+            continue;
+        }
+        let mut record = Record {
+            taxonomy,
+            line,
+            problems: &mut problems,
+        };
+        let annotation = record.annotation(text, &mut seen);
+        annotations.extend(annotation);
+    }
+    if problems.is_empty() {
+        return Ok(annotations);
+    }
+    Err(AnnotationError::Invalid {
+        path: path.to_owned(),
+        problems,
+    })
+}
+
+/// One line on its way to an annotation. Each part that is wrong adds a problem and is `None`.
+struct Record<'a> {
+    taxonomy: &'a Taxonomy,
+    line: usize,
+    problems: &'a mut Vec<Problem>,
+}
+
+impl Record<'_> {
+    fn problem(&mut self, message: impl fmt::Display) {
+        self.problems.push(Problem {
+            line: self.line,
+            message: message.to_string(),
+        });
+    }
+
+    /// The annotation in a line. `seen` has the line of every issue so far. What is returned is of
+    /// use only if no problem was added.
+    fn annotation(
+        &mut self,
+        text: &[u8],
+        seen: &mut HashMap<IssueId, usize>,
+    ) -> Option<Annotation> {
+        let fields: Map<String, Value> = match serde_json::from_slice(text) {
+            Ok(fields) => fields,
+            Err(error) => {
+                let reason = error.to_string();
+                // serde_json counts lines too, but within this one.
+                let reason = reason.split(" at line ").next().unwrap_or_default();
+                let column = error.column();
+                self.problem(format_args!(
+                    "not a JSON object, column {column}: {reason}; write one annotation a line"
+                ));
+                return None;
+            }
+        };
+        self.known_keys("", &fields, &FIELDS);
+        let id = self.id(&fields);
+        if let Some(id) = &id
+            && let Some(first) = seen.insert(id.clone(), self.line)
+        {
+            self.problem(format_args!(
+                "{id} is annotated on line {first} already; keep one of the two"
+            ));
+        }
+        let labels = self.labels("", &fields);
+        let confidence = self.confidence(&fields);
+        let annotator = self.annotator(&fields);
+        let readings = self.readings(&fields);
+        let adjudicated = self.adjudicated(&fields);
+        Some(Annotation {
+            id: id?,
+            labels: labels?,
+            confidence,
+            annotator,
+            readings,
+            adjudicated,
+        })
+    }
+
+    fn known_keys(&mut self, place: &str, fields: &Map<String, Value>, known: &[&str]) {
+        let heads: Vec<&str> = self
+            .taxonomy
+            .heads
+            .iter()
+            .map(|h| h.name.as_str())
+            .collect();
+        for key in fields.keys() {
+            if !heads.contains(&key.as_str()) && !known.contains(&key.as_str()) {
+                let expected = [&heads, known].concat().join(", ");
+                self.problem(format_args!(
+                    "{place}unknown key {key:?}; correct it to one of {expected}, or remove it"
+                ));
+            }
+        }
+    }
+
+    fn id(&mut self, fields: &Map<String, Value>) -> Option<IssueId> {
+        let repo = fields.get("repo").and_then(Value::as_str);
+        let repo = repo.filter(|repo| {
+            let part = |part: &str| {
+                let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+                !part.is_empty() && part.chars().all(allowed)
+            };
+            repo.split_once('/')
+                .is_some_and(|(owner, name)| part(owner) && part(name))
+        });
+        if repo.is_none() {
+            self.problem("repo must be a repository's \"owner/name\"; correct it");
+        }
+        let number = fields.get("number").and_then(Value::as_u64);
+        let number = number.filter(|&number| number > 0);
+        if number.is_none() {
+            self.problem("number must be an issue's number, 1 or more without quotes; correct it");
+        }
+        Some(IssueId {
+            repo: repo?.to_owned(),
+            number: number?,
+        })
+    }
+
+    /// The label of each head, `None` where the head does not apply. `place` begins the messages.
+    fn labels(&mut self, place: &str, fields: &Map<String, Value>) -> Option<Vec<Option<usize>>> {
+        let taxonomy = self.taxonomy;
+        // The outer `None` is a label that could not be read.
+        let mut labels: Vec<Option<Option<usize>>> = Vec::new();
+        for head in &taxonomy.heads {
+            let (name, allowed) = (&head.name, head.label_names());
+            let label = match fields.get(name) {
+                Some(Value::String(label)) if label == NONE => Some(None),
+                Some(Value::String(label)) => {
+                    let index = head.label_index(label);
+                    if index.is_none() {
+                        self.problem(format_args!(
+                            "{place}{label:?} is no label of {name}; use one of {allowed}"
+                        ));
+                    }
+                    index.map(Some)
+                }
+                Some(_) => {
+                    self.problem(format_args!(
+                        "{place}{name} must be a string, one of {allowed}"
+                    ));
+                    None
+                }
+                None => {
+                    self.problem(format_args!(
+                        "{place}{name} is missing; give one of {allowed}, or {NONE} where it does not apply"
+                    ));
+                    None
+                }
+            };
+            if let Some(label) = label {
+                self.applicable(place, &labels, label);
+            }
+            labels.push(label);
+        }
+        labels.into_iter().collect()
+    }
+
+    /// Checks that the head after those of `earlier` has a label just where it applies, as far as
+    /// the earlier labels tell.
+    fn applicable(&mut self, place: &str, earlier: &[Option<Option<usize>>], label: Option<usize>) {
+        let taxonomy = self.taxonomy;
+        let head = &taxonomy.heads[earlier.len()];
+        let (name, allowed) = (&head.name, head.label_names());
+        let Some(condition) = &head.applies_when else {
+            if label.is_none() {
+                self.problem(format_args!(
+                    "{place}{name} applies to every issue and cannot be {NONE}; use one of {allowed}"
+                ));
+            }
+            return;
+        };
+        let Some(on) = earlier[condition.head] else {
+            return;
+        };
+        let on_name = &taxonomy.heads[condition.head].name;
+        let on_label = taxonomy.label_name(condition.head, on);
+        let labels: Vec<Option<usize>> = earlier.iter().map(|label| label.flatten()).collect();
+        let applies = taxonomy.applies(earlier.len(), &labels);
+        if applies && label.is_none() {
+            self.problem(format_args!(
+                "{place}{name} is {NONE} though {on_name} is {on_label}; use one of {allowed}"
+            ));
+        } else if !applies && label.is_some() {
+            let label = taxonomy.label_name(earlier.len(), label);
+            self.problem(format_args!(
+                "{place}{name} is {label} though {on_name} is {on_label}; make it {NONE} or correct {on_name}"
+            ));
+        }
+    }
+
+    fn confidence(&mut self, fields: &Map<String, Value>) -> Option<Confidence> {
+        let value = fields.get("confidence")?;
+        let confidence = match value.as_str() {
+            Some("high") => Some(Confidence::High),
+            Some("low") => Some(Confidence::Low),
+            _ => None,
+        };
+        if confidence.is_none() {
+            self.problem(format_args!(
+                "confidence is {value}; make it \"high\" or \"low\", or leave it out"
+            ));
+        }
+        confidence
+    }
+
+    fn annotator(&mut self, fields: &Map<String, Value>) -> Option<String> {
+        let value = fields.get("annotator")?;
+        let annotator = value.as_str();
+        if annotator.is_none() {
+            self.problem("annotator must be a string; correct it or leave it out");
+        }
+        annotator.map(str::to_owned)
+    }
+
+    fn readings(&mut self, fields: &Map<String, Value>) -> Vec<Vec<Option<usize>>> {
+        if fields.contains_key("first") != fields.contains_key("second") {
+            self.problem("first and second go together; give both readings or neither");
+        }
+        let mut readings = Vec::new();
+        for name in ["first", "second"] {
+            match fields.get(name) {
+                None => {}
+                Some(Value::Object(reading)) => {
+                    let place = format!("{name}: ");
+                    self.known_keys(&place, reading, &[]);
+                    readings.extend(self.labels(&place, reading));
+                }
+                Some(_) => self.problem(format_args!(
+                    "{name} must be an object with a label for each head; correct it"
+                )),
+            }
+        }
+        readings
+    }
+
+    fn adjudicated(&mut self, fields: &Map<String, Value>) -> bool {
+        let Some(value) = fields.get("adjudicated") else {
+            return false;
+        };
+        let adjudicated = value.as_bool();
+        if adjudicated.is_none() {
+            self.problem("adjudicated must be true or false; correct it or leave it out");
+        }
+        adjudicated.unwrap_or(false)
+    }
+}
+
+#[cfg(test)]
+mod tests;
