@@ -210,7 +210,10 @@ mod tests {
         let logits = Tensor::new(&[[1f32, 0.0, -1.0]], &Device::Cpu).unwrap();
         let log_sum = (1f64.exp() + 1.0 + (-1f64).exp()).ln();
         let expected = -(0.9 * (1.0 - log_sum) + 0.1 * (0.0 - log_sum));
-        let loss = loss(&[logits], &[&[Some(0)]], 0.1).unwrap().to_scalar::<f32>().unwrap();
+        let loss = loss(&[logits], &[&[Some(0)]], 0.1)
+            .unwrap()
+            .to_scalar::<f32>()
+            .unwrap();
         assert!((f64::from(loss) - expected).abs() < 1e-6);
     }
 }

@@ -176,8 +176,8 @@ pub struct EpochMetrics {
 /// apply.
 #[derive(Debug, Clone, Serialize)]
 pub struct HeadMetrics {
-    pub accuracy: f64,
-    pub kappa: f64,
+    pub accuracy: Option<f64>,
+    pub kappa: Option<f64>,
     pub macro_f1: f64,
 }
 

@@ -298,7 +298,12 @@ mod tests {
         by.apply(&b, &grad, &mut tensors.0, &mut tensors.1).unwrap();
         let first = Tensor::new(first.as_slice(), &Device::Cpu).unwrap();
         for (a, b) in [(a.as_tensor(), b.as_tensor()), (&first, &tensors.0)] {
-            for (a, b) in a.to_vec1::<f32>().unwrap().iter().zip(b.to_vec1::<f32>().unwrap()) {
+            for (a, b) in a
+                .to_vec1::<f32>()
+                .unwrap()
+                .iter()
+                .zip(b.to_vec1::<f32>().unwrap())
+            {
                 assert!((a - b).abs() < 1e-6, "{a} {b}");
             }
         }

@@ -1,0 +1,105 @@
+//! Subcommands: arguments to library call to output. Only this part of the program prints.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result, anyhow};
+use clap::{Args, Parser, Subcommand};
+use faultlens::issue::read::{Corpus, ReadOptions};
+
+mod classify;
+mod device;
+mod progress;
+mod text;
+mod train;
+
+/// Labels the issues of LLM serving frameworks with their kind, failure category and root cause.
+#[derive(Parser)]
+#[command(version, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Classify(classify::Arguments),
+    Text(text::Arguments),
+    Train(train::Arguments),
+}
+
+impl Cli {
+    pub fn run(self) -> Result<ExitCode> {
+        match self.command {
+            Command::Classify(arguments) => arguments.run(),
+            Command::Text(arguments) => arguments.run(),
+            Command::Train(arguments) => arguments.run(),
+        }
+    }
+}
+
+/// How every subcommand reads issues.
+#[derive(Args)]
+struct ReadArguments {
+    /// Repository of records that name none
+    #[arg(long, value_name = "OWNER/NAME", help_heading = "Reading issues")]
+    repo: Option<String>,
+    /// Stop at the first broken record instead of skipping it
+    #[arg(long, help_heading = "Reading issues")]
+    strict: bool,
+}
+
+impl ReadArguments {
+    /// Opens the files and reports broken records on standard error.
+    fn open(&self, files: &[String]) -> Result<Corpus> {
+        let options = ReadOptions { repo: self.repo.clone(), strict: self.strict };
+        let corpus = Corpus::open(files, &options)?;
+        let summary = corpus.summary();
+        for message in summary.messages.iter().take(SHOWN_MESSAGES) {
+            eprintln!("skipped: {message}");
+        }
+        if summary.broken > SHOWN_MESSAGES as u64 {
+            eprintln!("skipped: {} more broken records", summary.broken - SHOWN_MESSAGES as u64);
+        }
+        Ok(corpus)
+    }
+}
+
+/// Broken records that are shown one by one.
+const SHOWN_MESSAGES: usize = 20;
+
+/// The model that ships with the source.
+const DEFAULT_MODEL: &str = "models/default";
+
+/// The folder of the shipped model: beside the source it was built from, beside the executable, or
+/// in the current directory.
+fn default_model() -> Result<PathBuf> {
+    let executable = std::env::current_exe().ok();
+    let beside = executable.as_deref().and_then(Path::parent).map(|folder| folder.join(DEFAULT_MODEL));
+    let places = [
+        Some(Path::new(env!("CARGO_MANIFEST_DIR")).join(DEFAULT_MODEL)),
+        beside,
+        Some(PathBuf::from(DEFAULT_MODEL)),
+    ];
+    places.into_iter().flatten().find(|folder| folder.is_dir()).ok_or_else(|| {
+        anyhow!("the shipped model is not at {DEFAULT_MODEL} any more; give a model with --model")
+    })
+}
+
+/// A flag that Ctrl-C (or a request to terminate) raises; a second Ctrl-C ends the program at once.
+fn stop_flag() -> Result<Arc<AtomicBool>> {
+    let flag = Arc::new(AtomicBool::new(false));
+    let raised = flag.clone();
+    ctrlc::set_handler(move || {
+        if raised.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+    })
+    .context("cannot listen for Ctrl-C")?;
+    Ok(flag)
+}
+
+/// The exit code of a program that Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
