@@ -202,7 +202,13 @@ impl Format {
         match text.first() {
             None if (head.len() as u64) < HEAD_BYTES => Err(Problem::Empty),
             Some(b'[' | b'{') => Ok(Self::Json),
-            _ if text.contains(&0) => Err(Problem::Unrecognised),
+            _ if text
+                .iter()
+                .take_while(|&&byte| byte != b'\n')
+                .any(|&byte| byte == 0) =>
+            {
+                Err(Problem::Unrecognised)
+            }
             // The name decides only here, where the first record of JSON Lines must be broken.
             _ if ends_with(name, &[".json", ".jsonl", ".ndjson"]) => Ok(Self::Json),
             _ => Ok(Self::Csv),

@@ -19,8 +19,6 @@ mod json;
 mod parquet;
 mod record;
 #[cfg(test)]
-mod round_trips;
-#[cfg(test)]
 mod tests;
 
 /// A single record may have this many bytes: a longer one is reported and not kept in memory.

@@ -67,10 +67,10 @@ pub(super) struct Record {
     pub url: Option<String>,
     pub repository_url: Option<String>,
     /// GitHub's REST API: there and not null for a pull request.
-    pull_request: Option<IgnoredAny>,
+    pub pull_request: Option<IgnoredAny>,
     /// `gh search issues --json isPullRequest`.
     #[serde(rename = "isPullRequest")]
-    is_pull_request: Option<bool>,
+    pub is_pull_request: Option<bool>,
 }
 
 #[derive(Debug, Deserialize)]

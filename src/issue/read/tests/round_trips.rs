@@ -6,9 +6,8 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, StringArray};
 use proptest::prelude::*;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::tests::{folder, gzip, issues, parquet, zstandard};
 use super::*;
 use crate::issue::IssueId;
 
@@ -39,7 +38,7 @@ fn some_issues() -> impl Strategy<Value = Vec<Issue>> {
 }
 
 fn value(issue: &Issue) -> Value {
-    json!({
+    serde_json::json!({
         "number": issue.id.number,
         "labels": [{"name": "x"}, []],
         "title": issue.title,
@@ -58,7 +57,7 @@ fn lines(issues: &[Issue]) -> String {
 /// The issues in every format.
 fn written(issues: &[Issue]) -> Vec<(&'static str, Vec<u8>)> {
     let list = Value::Array(issues.iter().map(value).collect());
-    let wrapped = json!({"a_count": 1, "items": list, "later": [{}]});
+    let wrapped = serde_json::json!({"a_count": 1, "items": list, "later": [{}]});
     let pretty = |value: &Value| serde_json::to_string_pretty(value).unwrap().into_bytes();
     let mut csv = ::csv::Writer::from_writer(Vec::new());
     csv.write_record(["repo", "number", "title", "body"])
@@ -100,7 +99,7 @@ fn read(content: &[u8]) -> Corpus {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
     fn issues_written_in_any_format_read_back_the_same(expected in some_issues()) {
