@@ -72,7 +72,10 @@ pub struct Arguments {
 impl Arguments {
     pub fn run(self) -> Result<ExitCode> {
         if !(0.0..=1.0).contains(&self.min_confidence) {
-            bail!("--min-confidence is a probability between 0 and 1, not {}", self.min_confidence);
+            bail!(
+                "--min-confidence is a probability between 0 and 1, not {}",
+                self.min_confidence
+            );
         }
         if self.batch_tokens == 0 {
             bail!("--batch-tokens must be at least 1");
@@ -87,7 +90,10 @@ impl Arguments {
         };
 
         let stop = stop_flag()?;
-        let bar = progress::bar(corpus.len() as u64, "{bar:30} {pos}/{len} issues, {per_sec}, {eta} left");
+        let bar = progress::bar(
+            corpus.len() as u64,
+            "{bar:30} {pos}/{len} issues, {per_sec}, {eta} left",
+        );
         let mut tally = Tally::new(classifier.taxonomy());
         let mut issues = corpus.issues();
         let mut closed = false;
@@ -100,8 +106,11 @@ impl Arguments {
                 tally.resumed += window.len() as u64;
             } else {
                 let predictions = classifier.classify_with(&window, &settings)?;
-                let new: Vec<(Prediction, &Issue)> =
-                    predictions.into_iter().zip(&window).filter(|(_, issue)| !output.has(issue)).collect();
+                let new: Vec<(Prediction, &Issue)> = predictions
+                    .into_iter()
+                    .zip(&window)
+                    .filter(|(_, issue)| !output.has(issue))
+                    .collect();
                 tally.resumed += (window.len() - new.len()) as u64;
                 tally.add(new.iter().map(|(prediction, _)| prediction));
                 closed = bar.suspend(|| output.write(new, &classifier))?;
@@ -113,13 +122,20 @@ impl Arguments {
         let path = self.output.as_deref();
         if stopped {
             let done = tally.labelled + tally.resumed;
-            eprintln!("interrupted after {done} of {} issues{}", corpus.len(), continuation(path));
+            eprintln!(
+                "interrupted after {done} of {} issues{}",
+                corpus.len(),
+                continuation(path)
+            );
             return Ok(ExitCode::from(INTERRUPTED));
         }
         output.finish()?;
         if !self.quiet {
             let seconds = begun.elapsed().as_secs_f64();
-            eprint!("{}", tally.report(classifier.taxonomy(), corpus.summary(), seconds, path));
+            eprint!(
+                "{}",
+                tally.report(classifier.taxonomy(), corpus.summary(), seconds, path)
+            );
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -128,8 +144,10 @@ impl Arguments {
         match &self.model {
             None => default_model(),
             Some(source) => {
-                let options =
-                    HubOptions { offline: self.offline, progress: Some(progress::download()) };
+                let options = HubOptions {
+                    offline: self.offline,
+                    progress: Some(progress::download()),
+                };
                 Ok(hub::resolve(source, BUNDLE_FILES, &options)?)
             }
         }
@@ -155,7 +173,9 @@ impl Arguments {
 }
 
 fn continuation(path: Option<&Path>) -> String {
-    path.map_or(String::new(), |path| format!("; --resume continues {}", path.display()))
+    path.map_or(String::new(), |path| {
+        format!("; --resume continues {}", path.display())
+    })
 }
 
 /// Where predictions go.
@@ -172,13 +192,19 @@ impl Output<'_> {
     }
 
     /// Writes predictions. Returns whether the reader of standard output has gone.
-    fn write(&mut self, predictions: Vec<(Prediction, &Issue)>, classifier: &Classifier) -> Result<bool> {
+    fn write(
+        &mut self,
+        predictions: Vec<(Prediction, &Issue)>,
+        classifier: &Classifier,
+    ) -> Result<bool> {
         let taxonomy = classifier.taxonomy();
         let mut stdout = std::io::stdout().lock();
         let written = match self {
             Self::Table => {
-                let rows: Vec<(&Prediction, &str)> =
-                    predictions.iter().map(|(prediction, issue)| (prediction, issue.title.as_str())).collect();
+                let rows: Vec<(&Prediction, &str)> = predictions
+                    .iter()
+                    .map(|(prediction, issue)| (prediction, issue.title.as_str()))
+                    .collect();
                 let width = terminal_size().map_or(80, |(Width(columns), _)| columns);
                 writeln!(stdout, "{}", table(&rows, taxonomy, width))
             }
@@ -186,7 +212,12 @@ impl Output<'_> {
                 writer.append(&without_issues(predictions))?;
                 Ok(())
             }
-            Self::Pipe => write_jsonl(stdout, &without_issues(predictions), taxonomy, classifier.id()),
+            Self::Pipe => write_jsonl(
+                stdout,
+                &without_issues(predictions),
+                taxonomy,
+                classifier.id(),
+            ),
         };
         match written {
             Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(true),
@@ -203,7 +234,10 @@ impl Output<'_> {
 }
 
 fn without_issues(predictions: Vec<(Prediction, &Issue)>) -> Vec<Prediction> {
-    predictions.into_iter().map(|(prediction, _)| prediction).collect()
+    predictions
+        .into_iter()
+        .map(|(prediction, _)| prediction)
+        .collect()
 }
 
 /// Counts for the closing summary.
@@ -219,7 +253,11 @@ struct Tally {
 impl Tally {
     fn new(taxonomy: &Taxonomy) -> Self {
         Self {
-            counts: taxonomy.heads.iter().map(|head| vec![0; head.labels.len() + 1]).collect(),
+            counts: taxonomy
+                .heads
+                .iter()
+                .map(|head| vec![0; head.labels.len() + 1])
+                .collect(),
             abstained: vec![0; taxonomy.heads.len()],
             labelled: 0,
             resumed: 0,
@@ -249,8 +287,10 @@ impl Tally {
     ) -> String {
         let rate = self.labelled as f64 / seconds;
         let target = path.map_or(String::new(), |path| format!(" in {}", path.display()));
-        let mut text =
-            format!("\n{} issues labelled{target} in {seconds:.1} s ({rate:.0}/s)", self.labelled);
+        let mut text = format!(
+            "\n{} issues labelled{target} in {seconds:.1} s ({rate:.0}/s)",
+            self.labelled
+        );
         let others = [
             (self.resumed, "already there"),
             (read.pull_requests, "pull requests skipped"),
@@ -262,12 +302,23 @@ impl Tally {
         }
         text.push('\n');
         for (i, head) in taxonomy.heads.iter().enumerate() {
-            let names = head.labels.iter().map(|label| label.name.as_str()).chain([NONE]);
-            let mut counts: Vec<(u64, &str)> =
-                self.counts[i].iter().copied().zip(names).filter(|(count, _)| *count > 0).collect();
+            let names = head
+                .labels
+                .iter()
+                .map(|label| label.name.as_str())
+                .chain([NONE]);
+            let mut counts: Vec<(u64, &str)> = self.counts[i]
+                .iter()
+                .copied()
+                .zip(names)
+                .filter(|(count, _)| *count > 0)
+                .collect();
             // Stable: labels that are as frequent stay in the taxonomy's order.
             counts.sort_by_key(|(count, _)| std::cmp::Reverse(*count));
-            let counts: Vec<String> = counts.iter().map(|(n, name)| format!("{name} {n}")).collect();
+            let counts: Vec<String> = counts
+                .iter()
+                .map(|(n, name)| format!("{name} {n}"))
+                .collect();
             let abstained = match self.abstained[i] {
                 0 => String::new(),
                 n => format!("; abstained {n}"),

@@ -24,9 +24,10 @@ impl FromStr for DeviceChoice {
             ("auto", "0") => Ok(Self::Auto),
             ("cpu", "0") => Ok(Self::Cpu),
             ("metal", "0") => Ok(Self::Metal),
-            ("cuda", number) => {
-                number.parse().map(Self::Cuda).map_err(|_| format!("{number} is no device number"))
-            }
+            ("cuda", number) => number
+                .parse()
+                .map(Self::Cuda)
+                .map_err(|_| format!("{number} is no device number")),
             _ => Err("it is one of auto, cpu, cuda, cuda:N, metal".into()),
         }
     }
@@ -39,14 +40,15 @@ impl DeviceChoice {
             Self::Auto if cuda_is_available() => Ok(Device::new_cuda(0)?),
             Self::Auto if metal_is_available() => Ok(Device::new_metal(0)?),
             Self::Auto => Ok(Device::Cpu),
-            Self::Cuda(_) if !cuda_is_available() => {
-                Err(anyhow!("this build has no CUDA; build with --features cuda, or use --device cpu"))
-            }
-            Self::Metal if !metal_is_available() => {
-                Err(anyhow!("this build has no Metal; build with --features metal, or use --device cpu"))
-            }
-            Self::Cuda(number) => Device::new_cuda(number)
-                .map_err(|e| anyhow!("cannot use CUDA device {number}: {e}; see nvidia-smi, or use --device cpu")),
+            Self::Cuda(_) if !cuda_is_available() => Err(anyhow!(
+                "this build has no CUDA; build with --features cuda, or use --device cpu"
+            )),
+            Self::Metal if !metal_is_available() => Err(anyhow!(
+                "this build has no Metal; build with --features metal, or use --device cpu"
+            )),
+            Self::Cuda(number) => Device::new_cuda(number).map_err(|e| {
+                anyhow!("cannot use CUDA device {number}: {e}; see nvidia-smi, or use --device cpu")
+            }),
             Self::Metal => {
                 Device::new_metal(0).map_err(|e| anyhow!("cannot use Metal: {e}; use --device cpu"))
             }

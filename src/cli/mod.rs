@@ -54,14 +54,20 @@ struct ReadArguments {
 impl ReadArguments {
     /// Opens the files and reports broken records on standard error.
     fn open(&self, files: &[String]) -> Result<Corpus> {
-        let options = ReadOptions { repo: self.repo.clone(), strict: self.strict };
+        let options = ReadOptions {
+            repo: self.repo.clone(),
+            strict: self.strict,
+        };
         let corpus = Corpus::open(files, &options)?;
         let summary = corpus.summary();
         for message in summary.messages.iter().take(SHOWN_MESSAGES) {
             eprintln!("skipped: {message}");
         }
         if summary.broken > SHOWN_MESSAGES as u64 {
-            eprintln!("skipped: {} more broken records", summary.broken - SHOWN_MESSAGES as u64);
+            eprintln!(
+                "skipped: {} more broken records",
+                summary.broken - SHOWN_MESSAGES as u64
+            );
         }
         Ok(corpus)
     }
@@ -77,15 +83,24 @@ const DEFAULT_MODEL: &str = "models/default";
 /// in the current directory.
 fn default_model() -> Result<PathBuf> {
     let executable = std::env::current_exe().ok();
-    let beside = executable.as_deref().and_then(Path::parent).map(|folder| folder.join(DEFAULT_MODEL));
+    let beside = executable
+        .as_deref()
+        .and_then(Path::parent)
+        .map(|folder| folder.join(DEFAULT_MODEL));
     let places = [
         Some(Path::new(env!("CARGO_MANIFEST_DIR")).join(DEFAULT_MODEL)),
         beside,
         Some(PathBuf::from(DEFAULT_MODEL)),
     ];
-    places.into_iter().flatten().find(|folder| folder.is_dir()).ok_or_else(|| {
-        anyhow!("the shipped model is not at {DEFAULT_MODEL} any more; give a model with --model")
-    })
+    places
+        .into_iter()
+        .flatten()
+        .find(|folder| folder.is_dir())
+        .ok_or_else(|| {
+            anyhow!(
+                "the shipped model is not at {DEFAULT_MODEL} any more; give a model with --model"
+            )
+        })
 }
 
 /// A flag that Ctrl-C (or a request to terminate) raises; a second Ctrl-C ends the program at once.

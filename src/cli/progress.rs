@@ -13,7 +13,10 @@ pub fn bar(length: u64, template: &str) -> ProgressBar {
 
 /// Draws the downloads of a model.
 pub fn download() -> Arc<dyn ProgressHandler> {
-    let bar = bar(0, "downloading {msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}");
+    let bar = bar(
+        0,
+        "downloading {msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
+    );
     Arc::new(Download { bar })
 }
 
@@ -34,9 +37,9 @@ impl ProgressHandler for Download {
                     self.bar.set_position(file.bytes_completed);
                 }
             }
-            ProgressEvent::Download(DownloadEvent::AggregateProgress { bytes_completed, .. }) => {
-                self.bar.set_position(*bytes_completed)
-            }
+            ProgressEvent::Download(DownloadEvent::AggregateProgress {
+                bytes_completed, ..
+            }) => self.bar.set_position(*bytes_completed),
             ProgressEvent::Download(DownloadEvent::Complete) => self.bar.finish_and_clear(),
             ProgressEvent::Upload(_) => {}
         }

@@ -44,19 +44,28 @@ impl Arguments {
             let text = condense(&issue.title, &issue.body, self.tokens);
             let written = if self.json {
                 let (repo, number) = (&issue.id.repo, issue.id.number);
-                writeln!(out, "{}", serde_json::json!({"repo": repo, "number": number, "text": text}))
+                writeln!(
+                    out,
+                    "{}",
+                    serde_json::json!({"repo": repo, "number": number, "text": text})
+                )
             } else {
                 let gap = if found > 0 { "\n" } else { "" };
                 writeln!(out, "{gap}{}\n{text}", issue.id)
             };
             match written {
-                Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(ExitCode::SUCCESS),
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => {
+                    return Ok(ExitCode::SUCCESS);
+                }
                 other => other?,
             }
             found += 1;
         }
         match self.number {
-            Some(number) if found == 0 => bail!("no issue has number {number}; the files hold {} issues", corpus.len()),
+            Some(number) if found == 0 => bail!(
+                "no issue has number {number}; the files hold {} issues",
+                corpus.len()
+            ),
             _ => Ok(ExitCode::SUCCESS),
         }
     }

@@ -118,28 +118,49 @@ impl From<SettingArguments> for Settings {
 impl Arguments {
     pub fn run(self) -> Result<ExitCode> {
         if self.output.exists() && !self.force {
-            bail!("{} exists; --force replaces it, -o names another folder", self.output.display());
+            bail!(
+                "{} exists; --force replaces it, -o names another folder",
+                self.output.display()
+            );
         }
         let settings = Settings::from(self.settings).validate()?;
         let device = self.device.open()?;
         let taxonomy = Taxonomy::from_path(&self.taxonomy)?;
         let annotations = annotations(&self.labels, &taxonomy)?;
-        let options = HubOptions { offline: false, progress: Some(progress::download()) };
+        let options = HubOptions {
+            offline: false,
+            progress: Some(progress::download()),
+        };
         let base = Base::load(&hub::resolve(&self.base, BASE_FILES, &options)?, &device)?;
         let examples = join(annotations, &self.read, &self.issues)?;
         let unseen = unseen_labels(&taxonomy, &examples);
         if !unseen.is_empty() {
-            eprintln!("warning: no example of {}: the model cannot learn these", unseen.join(", "));
+            eprintln!(
+                "warning: no example of {}: the model cannot learn these",
+                unseen.join(", ")
+            );
         }
 
-        let data: Vec<serde_json::Value> =
-            self.labels.iter().map(|path| provenance_of(path)).collect::<Result<_>>()?;
+        let data: Vec<serde_json::Value> = self
+            .labels
+            .iter()
+            .map(|path| provenance_of(path))
+            .collect::<Result<_>>()?;
         let stop = stop_flag()?;
         let mut console = Console::default();
         let mut last: Option<EpochMetrics> = None;
-        let name = self.output.file_name().map_or("model".into(), |name| name.to_string_lossy());
-        let history = train(base, taxonomy, &examples, settings, &device, &stop, &mut |event| {
-            match event {
+        let name = self
+            .output
+            .file_name()
+            .map_or("model".into(), |name| name.to_string_lossy());
+        let history = train(
+            base,
+            taxonomy,
+            &examples,
+            settings,
+            &device,
+            &stop,
+            &mut |event| match event {
                 Event::Improved(bundle) => {
                     let provenance = bundle.manifest.provenance.as_object_mut();
                     if let Some(provenance) = provenance {
@@ -158,8 +179,8 @@ impl Arguments {
                     console.show(other);
                     Ok(())
                 }
-            }
-        })?;
+            },
+        )?;
         console.bar.finish_and_clear();
         let lines: String = history
             .iter()
@@ -168,9 +189,17 @@ impl Arguments {
         let path = self.output.join("metrics.jsonl");
         fs::write(&path, lines).with_context(|| format!("cannot write {}", path.display()))?;
         let stopped = stop.load(Ordering::Relaxed);
-        let how = if stopped { "interrupted; the best model so far is" } else { "the model is" };
+        let how = if stopped {
+            "interrupted; the best model so far is"
+        } else {
+            "the model is"
+        };
         eprintln!("{how} in {}", self.output.display());
-        Ok(if stopped { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
+        Ok(if stopped {
+            ExitCode::from(INTERRUPTED)
+        } else {
+            ExitCode::SUCCESS
+        })
     }
 }
 
@@ -181,17 +210,26 @@ fn annotations(paths: &[PathBuf], taxonomy: &Taxonomy) -> Result<Vec<Annotation>
         .collect::<Result<Vec<_>, _>>()?;
     let merged = merge(files);
     if !merged.replaced.is_empty() {
-        eprintln!("{} annotations were replaced by those of a later file", merged.replaced.len());
+        eprintln!(
+            "{} annotations were replaced by those of a later file",
+            merged.replaced.len()
+        );
     }
     Ok(merged.annotations)
 }
 
 /// Joins annotations with the issues they are about.
-fn join(annotations: Vec<Annotation>, read: &ReadArguments, files: &[String]) -> Result<Vec<Example>> {
+fn join(
+    annotations: Vec<Annotation>,
+    read: &ReadArguments,
+    files: &[String],
+) -> Result<Vec<Example>> {
     let corpus = read.open(files)?;
     let wanted = annotations.len();
-    let mut labels: HashMap<IssueId, Vec<Option<usize>>> =
-        annotations.into_iter().map(|annotation| (annotation.id, annotation.labels)).collect();
+    let mut labels: HashMap<IssueId, Vec<Option<usize>>> = annotations
+        .into_iter()
+        .map(|annotation| (annotation.id, annotation.labels))
+        .collect();
     let mut examples = Vec::new();
     for issue in corpus.issues()? {
         let issue = issue?;
@@ -200,7 +238,11 @@ fn join(annotations: Vec<Annotation>, read: &ReadArguments, files: &[String]) ->
         }
     }
     if !labels.is_empty() {
-        let missing = labels.keys().min().map(ToString::to_string).unwrap_or_default();
+        let missing = labels
+            .keys()
+            .min()
+            .map(ToString::to_string)
+            .unwrap_or_default();
         eprintln!(
             "warning: {} of {wanted} annotated issues are not in the files (the first is {missing})",
             labels.len()
@@ -212,7 +254,10 @@ fn join(annotations: Vec<Annotation>, read: &ReadArguments, files: &[String]) ->
 /// What the bundle says of a file of annotations.
 fn provenance_of(path: &Path) -> Result<serde_json::Value> {
     let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest: String = Sha256::digest(&bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     Ok(serde_json::json!({ "file": name, "sha256": digest }))
 }
@@ -238,7 +283,11 @@ fn card(name: &str, manifest: &faultlens::model::bundle::Manifest) -> String {
     );
     if let Some(heads) = provenance["validation"]["heads"].as_object() {
         for (head, metrics) in heads {
-            let figure = |key: &str| metrics[key].as_f64().map_or("–".into(), |x| format!("{x:.3}"));
+            let figure = |key: &str| {
+                metrics[key]
+                    .as_f64()
+                    .map_or("–".into(), |x| format!("{x:.3}"))
+            };
             let (accuracy, kappa, f1) = (figure("accuracy"), figure("kappa"), figure("macro_f1"));
             card += &format!("| {head} | {accuracy} | {kappa} | {f1} |\n");
         }
@@ -267,13 +316,21 @@ impl Default for Console {
 impl Console {
     fn show(&mut self, event: Event<'_>) {
         match event {
-            Event::Started { training, validation, steps } => {
-                eprintln!("training on {training} issues, validating on {validation}, {steps} steps");
+            Event::Started {
+                training,
+                validation,
+                steps,
+            } => {
+                eprintln!(
+                    "training on {training} issues, validating on {validation}, {steps} steps"
+                );
                 let template = "{bar:30} step {pos}/{len}, loss {msg}, {eta} left";
                 self.bar = progress::bar(steps as u64, template);
             }
             Event::Step { step, loss } => {
-                let smoothed = self.smoothed_loss.map_or(loss, |old| 0.95 * old + 0.05 * loss);
+                let smoothed = self
+                    .smoothed_loss
+                    .map_or(loss, |old| 0.95 * old + 0.05 * loss);
                 self.smoothed_loss = Some(smoothed);
                 self.bar.set_message(format!("{smoothed:.3}"));
                 self.bar.set_position(step as u64);

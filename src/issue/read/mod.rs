@@ -1,0 +1,328 @@
+//! Issues read from JSON, JSON Lines, CSV and Parquet, with memory that does not grow with a file.
+//!
+//! [`Corpus::open`] reads everything once, keeping identities only, to count the issues and to
+//! find those given twice; [`Corpus::issues`] then reads them again, one at a time.
+
+use std::collections::{HashMap, HashSet};
+use std::io::{self, Read};
+use std::{fmt, slice};
+
+use super::Issue;
+use input::Source;
+pub use record::Fault;
+use record::{Entry, Outcome};
+
+mod columns;
+mod csv;
+mod input;
+mod json;
+mod parquet;
+mod record;
+#[cfg(test)]
+mod tests;
+
+/// A single record may have this many bytes: a longer one is reported and not kept in memory.
+/// (GitHub ends a body at 65,536 characters.)
+const MAX_RECORD_BYTES: usize = 64 << 20;
+
+/// The summary keeps this many broken records; it counts all of them.
+const MAX_BROKEN_KEPT: usize = 1000;
+
+/// How to read issues.
+#[derive(Debug, Clone, Default)]
+pub struct ReadOptions {
+    /// The repository, `owner/name`, of records that name none.
+    pub repo: Option<String>,
+    /// Whether the first broken record ends the reading with an error, instead of being skipped
+    /// and listed in the [`ReadSummary`].
+    pub strict: bool,
+}
+
+/// What the inputs hold: `records = issues + duplicates + pull_requests + broken`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ReadSummary {
+    pub files: u64,
+    pub records: u64,
+    /// Issues that differ in repository or number.
+    pub issues: u64,
+    /// Records that a later record of the same issue replaces.
+    pub duplicates: u64,
+    pub pull_requests: u64,
+    pub broken: u64,
+    /// The first thousand of the broken records.
+    pub broken_records: Vec<BrokenRecord>,
+}
+
+/// A record that is no issue: where it stands and what is wrong with it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BrokenRecord {
+    pub file: String,
+    /// The record's number within the file, from 1.
+    pub record: u64,
+    /// The line it begins on, from 1; Parquet has none.
+    pub line: Option<u64>,
+    /// JSON only: the bytes before it, after decompression.
+    pub byte: Option<u64>,
+    pub fault: Fault,
+}
+
+impl fmt::Display for BrokenRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: record {}", self.file, self.record)?;
+        match (self.line, self.byte) {
+            (Some(line), Some(byte)) => write!(f, " (line {line}, byte {byte})")?,
+            (Some(line), None) => write!(f, " (line {line})")?,
+            (None, _) => {}
+        }
+        write!(f, ": {}", self.fault)
+    }
+}
+
+/// Why issues cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error("`{0}` matches no file: check the pattern, and quote it so that the shell keeps it")]
+    NoMatch(String),
+    #[error("`{pattern}` is not a valid pattern: {reason}")]
+    Pattern {
+        pattern: String,
+        reason: &'static str,
+    },
+    #[error("`{0}` is not a repository: write it as owner/name, for example vllm-project/vllm")]
+    Repo(String),
+    #[error("{file}: {problem}")]
+    File { file: String, problem: Problem },
+    #[error("{0}")]
+    Broken(BrokenRecord),
+    #[error("the input changed while it was read: start again when nothing writes to it")]
+    Changed,
+}
+
+/// What is wrong with a file as a whole.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    #[error("no such file")]
+    Missing,
+    #[error("it is empty")]
+    Empty,
+    #[error("the folder holds no {} file, plain or with .gz or .zst", input::EXTENSIONS.join(", "))]
+    EmptyFolder,
+    #[error(
+        "it is neither JSON, JSON Lines, CSV nor Parquet (plain or compressed with gzip or zstd)"
+    )]
+    Unrecognised,
+    #[error("its text is UTF-16: save it as UTF-8")]
+    Utf16,
+    #[error(
+        "a table needs the columns number (whole numbers), title, body and, unless --repo owner/name \
+         is passed, repo, html_url or url (text); it has {found}"
+    )]
+    Columns { found: String },
+    #[error("its compressed data is cut off or damaged ({0}): fetch it again")]
+    Archive(io::Error),
+    #[error("it cannot be read as Parquet: {0}")]
+    Parquet(String),
+    #[error("it cannot be read: {0}")]
+    Io(io::Error),
+}
+
+impl From<io::Error> for Problem {
+    fn from(error: io::Error) -> Self {
+        use io::ErrorKind::{InvalidData, InvalidInput, NotFound, UnexpectedEof};
+        match error.kind() {
+            NotFound => Self::Missing,
+            // Only the decompressors give these.
+            InvalidData | InvalidInput | UnexpectedEof => Self::Archive(error),
+            _ => Self::Io(error),
+        }
+    }
+}
+
+/// A set of input files, read through once, whose issues can be streamed.
+#[derive(Debug)]
+pub struct Corpus {
+    sources: Vec<Source>,
+    repo: Option<String>,
+    summary: ReadSummary,
+    /// The places, among all records that are issues, of those that a later one replaces.
+    replaced: HashSet<u64>,
+}
+
+impl Corpus {
+    /// Reads `inputs` once: paths of files, of folders (their issue files, without subfolders),
+    /// patterns such as `data/*.json`, or `-` for standard input. Formats and compression are told
+    /// by content.
+    ///
+    /// # Errors
+    ///
+    /// If an input names no file, a file is in no known format, lacks a needed column or cannot be
+    /// read to its end; with `strict` also if a record is broken.
+    pub fn open(inputs: &[String], options: &ReadOptions) -> Result<Self, ReadError> {
+        Self::open_with(inputs, options, &mut io::stdin())
+    }
+
+    fn open_with(
+        inputs: &[String],
+        options: &ReadOptions,
+        stdin: &mut dyn Read,
+    ) -> Result<Self, ReadError> {
+        if let Some(repo) = &options.repo
+            && !record::is_repo_name(repo)
+        {
+            return Err(ReadError::Repo(repo.clone()));
+        }
+        let mut corpus = Self {
+            sources: input::expand(inputs, stdin)?,
+            repo: options.repo.clone(),
+            summary: ReadSummary::default(),
+            replaced: HashSet::new(),
+        };
+        corpus.index(options.strict)?;
+        Ok(corpus)
+    }
+
+    fn index(&mut self, strict: bool) -> Result<(), ReadError> {
+        let summary = &mut self.summary;
+        let mut last_seen: HashMap<String, HashMap<u64, u64>> = HashMap::new();
+        let mut place = 0;
+        for source in &self.sources {
+            summary.files += 1;
+            for outcome in outcomes(source, self.repo.as_deref())? {
+                summary.records += 1;
+                match outcome? {
+                    Ok(Outcome::PullRequest) => summary.pull_requests += 1,
+                    Ok(Outcome::Issue(Issue { id, .. })) => {
+                        // A repository's name is long and common: it is kept once.
+                        let numbers = match last_seen.get_mut(&id.repo) {
+                            Some(numbers) => numbers,
+                            None => last_seen.entry(id.repo).or_default(),
+                        };
+                        match numbers.insert(id.number, place) {
+                            Some(earlier) => {
+                                self.replaced.insert(earlier);
+                                summary.duplicates += 1;
+                            }
+                            None => summary.issues += 1,
+                        }
+                        place += 1;
+                    }
+                    Err(broken) if strict => return Err(ReadError::Broken(broken)),
+                    Err(broken) => {
+                        summary.broken += 1;
+                        if summary.broken_records.len() < MAX_BROKEN_KEPT {
+                            summary.broken_records.push(broken);
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub fn summary(&self) -> &ReadSummary {
+        &self.summary
+    }
+
+    /// The number of different issues, which is how many [`Corpus::issues`] yields.
+    pub fn len(&self) -> usize {
+        self.summary.issues as usize
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The issues in the order of the input. Of an issue given several times, only the last.
+    /// After an error there is nothing more.
+    pub fn issues(&self) -> impl Iterator<Item = Result<Issue, ReadError>> + Send + '_ {
+        Issues {
+            corpus: self,
+            sources: self.sources.iter(),
+            current: None,
+            place: 0,
+            ended: false,
+        }
+    }
+}
+
+/// What a source's records are. The outer error ends the source, the inner one a record.
+type Outcomes<'a> =
+    Box<dyn Iterator<Item = Result<Result<Outcome, BrokenRecord>, ReadError>> + Send + 'a>;
+
+fn outcomes<'a>(source: &'a Source, repo: Option<&'a str>) -> Result<Outcomes<'a>, ReadError> {
+    let failed = |problem| ReadError::File {
+        file: source.name.clone(),
+        problem,
+    };
+    let entries = source.entries(repo.is_none()).map_err(failed)?;
+    Ok(Box::new((1..).zip(entries).map(move |(record, entry)| {
+        let Entry {
+            line,
+            byte,
+            record: fields,
+        } = entry.map_err(failed)?;
+        Ok(fields
+            .and_then(|fields| fields.resolve(repo))
+            .map_err(|fault| BrokenRecord {
+                file: source.name.clone(),
+                record,
+                line,
+                byte,
+                fault,
+            }))
+    })))
+}
+
+struct Issues<'a> {
+    corpus: &'a Corpus,
+    sources: slice::Iter<'a, Source>,
+    current: Option<Outcomes<'a>>,
+    place: u64,
+    ended: bool,
+}
+
+impl Issues<'_> {
+    fn advance(&mut self) -> Result<Option<Issue>, ReadError> {
+        loop {
+            let Some(outcomes) = &mut self.current else {
+                match self.sources.next() {
+                    Some(source) => {
+                        self.current = Some(outcomes(source, self.corpus.repo.as_deref())?);
+                        continue;
+                    }
+                    None => break,
+                }
+            };
+            match outcomes.next().transpose()? {
+                Some(Ok(Outcome::Issue(issue))) => {
+                    let place = self.place;
+                    self.place += 1;
+                    if !self.corpus.replaced.contains(&place) {
+                        return Ok(Some(issue));
+                    }
+                }
+                Some(_) => {}
+                None => self.current = None,
+            }
+        }
+        let summary = &self.corpus.summary;
+        if self.place == summary.issues + summary.duplicates {
+            Ok(None)
+        } else {
+            Err(ReadError::Changed)
+        }
+    }
+}
+
+impl Iterator for Issues<'_> {
+    type Item = Result<Issue, ReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        let next = self.advance().transpose();
+        self.ended = !matches!(next, Some(Ok(_)));
+        next
+    }
+}
