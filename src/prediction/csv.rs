@@ -50,21 +50,28 @@ fn line(fields: Vec<String>) -> Vec<u8> {
 
 /// Checks the first line of a file.
 pub(super) fn decode_header(line: &[u8], taxonomy: &Taxonomy) -> Result<(), Undecodable> {
-    let found: Vec<String> = record(line)?.iter().map(str::to_owned).collect();
-    let cut_off = header(taxonomy).starts_with(line);
-    match column_difference(&found, taxonomy) {
-        None => Ok(()),
-        Some(reason) => Err(Undecodable { reason, cut_off }),
+    let difference = record(line).map(|record| {
+        let found: Vec<String> = record.iter().map(str::to_owned).collect();
+        column_difference(&found, taxonomy)
+    });
+    match difference {
+        Ok(None) => Ok(()),
+        Ok(Some(reason)) | Err(reason) => Err(Undecodable {
+            reason,
+            cut_off: header(taxonomy).starts_with(line),
+        }),
     }
 }
 
 /// Reads a line after the first back.
 pub(super) fn decode(line: &[u8], taxonomy: &Taxonomy) -> Result<Decoded, Undecodable> {
-    // Any beginning of a record is a record cut off: the header has shown that the file is ours.
-    decode_record(&record(line)?, taxonomy).map_err(|reason| Undecodable {
-        reason,
-        cut_off: true,
-    })
+    // The header has shown that the file is ours: whatever does not end is a record cut off.
+    record(line)
+        .and_then(|record| decode_record(&record, taxonomy))
+        .map_err(|reason| Undecodable {
+            reason,
+            cut_off: true,
+        })
 }
 
 fn decode_record(record: &StringRecord, taxonomy: &Taxonomy) -> Result<Decoded, String> {
@@ -96,16 +103,13 @@ fn decode_record(record: &StringRecord, taxonomy: &Taxonomy) -> Result<Decoded, 
     })
 }
 
-fn record(line: &[u8]) -> Result<StringRecord, Undecodable> {
+fn record(line: &[u8]) -> Result<StringRecord, String> {
     let mut reader = ReaderBuilder::new().has_headers(false).from_reader(line);
     let mut record = StringRecord::new();
     match reader.read_record(&mut record) {
         Ok(true) => Ok(record),
-        Ok(false) => Err("the line is empty".to_owned().into()),
-        // All that can be wrong in memory: a character that is not UTF-8, or not whole.
-        Err(_) => Err(Undecodable {
-            reason: "the line is not UTF-8".into(),
-            cut_off: true,
-        }),
+        Ok(false) => Err("the line is empty".into()),
+        // All that can be wrong in memory.
+        Err(_) => Err("the line is not UTF-8".into()),
     }
 }

@@ -143,8 +143,8 @@ impl<'a> PredictionWriter<'a> {
 
     fn resume(&mut self) -> Result<(), ReadError> {
         let model = OneModel(Some(self.model.to_owned()));
-        // A journal is newer than the file beside it: finishing removes it last.
-        if self.lines_path.exists() {
+        // A journal is newer than the Parquet file beside it: finishing removes it last.
+        if holds_something(&self.lines_path) {
             let mut lines = LineReader::open(&self.lines_path, self.format, self.taxonomy, model)?;
             for prediction in &mut lines {
                 self.done.insert(prediction?.id);
@@ -239,18 +239,20 @@ impl<'a> PredictionWriter<'a> {
     fn restore_journal(&mut self) -> Result<(), WriteError> {
         let model = OneModel(Some(self.model.to_owned()));
         let predictions = parquet::read(&self.path, self.taxonomy, model)?;
+        let mut length = 0;
         replace(&self.lines_path, |file| {
             let mut file = io::BufWriter::new(file);
             for prediction in predictions {
                 let mut line = Vec::new();
                 jsonl::encode(&prediction?, self.taxonomy, self.model, &mut line);
-                self.length += line.len() as u64;
+                length += line.len() as u64;
                 file.write_all(&line)
                     .map_err(|error| failed(&self.lines_path, error))?;
             }
             file.flush()
                 .map_err(|error| failed(&self.lines_path, error))
         })?;
+        self.length = length;
         self.finished = false;
         Ok(())
     }
