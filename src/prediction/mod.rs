@@ -2,6 +2,14 @@
 
 use crate::issue::IssueId;
 
+mod csv;
+#[cfg(test)]
+mod fixture;
+pub mod format;
+mod jsonl;
+mod parquet;
+pub mod read;
+pub mod table;
 pub mod write;
 
 /// One issue's predicted labels, an entry per head of the taxonomy.
