@@ -256,7 +256,7 @@ fn a_damaged_line_is_refused_wherever_it_stands() {
 fn a_file_of_something_else_is_refused_rather_than_cut() {
     let folder = TempDir::new().unwrap();
     for (name, text) in [
-        ("a.jsonl", &b"notes without a line's end"),
+        ("a.jsonl", b"notes without a line's end".as_slice()),
         ("b.jsonl", br#"{"repo":"a/b","number":1,"kind":"bug"}"#),
         ("a.csv", b"name,age"),
         ("b.csv", b"repo,number\xe9"),
