@@ -9,9 +9,8 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use clap::Args;
 use faultlens::issue::Issue;
-use faultlens::issue::read::{Corpus, ReadSummary};
+use faultlens::issue::read::ReadSummary;
 use faultlens::model::bundle::BUNDLE_FILES;
-use faultlens::model::hub::{self, HubOptions};
 use faultlens::model::{Classifier, ClassifySettings};
 use faultlens::prediction::Prediction;
 use faultlens::prediction::table::table;
@@ -20,7 +19,7 @@ use faultlens::taxonomy::{NONE, Taxonomy};
 use terminal_size::{Width, terminal_size};
 
 use super::device::DeviceChoice;
-use super::{INTERRUPTED, ReadArguments, default_model, progress, stop_flag};
+use super::{HubArguments, INTERRUPTED, ReadArguments, default_model, progress, stop_flag};
 
 /// Issues labelled in one go: enough to sort by length, few enough to stream. Windows begin at fixed
 /// places of the input, so that a resumed run forms the batches of an uninterrupted one.
@@ -50,9 +49,6 @@ pub struct Arguments {
     /// Folder or hub id (owner/name[@revision]) of a model [default: the one that ships]
     #[arg(long, short)]
     model: Option<String>,
-    /// Use only what the hub's cache holds
-    #[arg(long, env = "HF_HUB_OFFLINE", value_parser = clap::builder::FalseyValueParser::new())]
-    offline: bool,
     /// auto, cpu, cuda, cuda:N or metal
     #[arg(long, default_value = "auto")]
     device: DeviceChoice,
@@ -65,6 +61,8 @@ pub struct Arguments {
     /// No summary at the end
     #[arg(long, short)]
     quiet: bool,
+    #[command(flatten)]
+    hub: HubArguments,
     #[command(flatten)]
     read: ReadArguments,
 }
@@ -143,13 +141,7 @@ impl Arguments {
     fn model_folder(&self) -> Result<PathBuf> {
         match &self.model {
             None => default_model(),
-            Some(source) => {
-                let options = HubOptions {
-                    offline: self.offline,
-                    progress: Some(progress::download()),
-                };
-                Ok(hub::resolve(source, BUNDLE_FILES, &options)?)
-            }
+            Some(source) => self.hub.resolve(source, BUNDLE_FILES),
         }
     }
 

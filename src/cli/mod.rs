@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, anyhow};
+use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand};
 use faultlens::issue::read::{Corpus, ReadOptions};
+use faultlens::model::hub::{self, HubOptions};
 
 mod classify;
 mod device;
@@ -60,8 +62,8 @@ impl ReadArguments {
         };
         let corpus = Corpus::open(files, &options)?;
         let summary = corpus.summary();
-        for message in summary.messages.iter().take(SHOWN_MESSAGES) {
-            eprintln!("skipped: {message}");
+        for record in summary.broken_records.iter().take(SHOWN_MESSAGES) {
+            eprintln!("skipped: {record}");
         }
         if summary.broken > SHOWN_MESSAGES as u64 {
             eprintln!(
@@ -75,6 +77,25 @@ impl ReadArguments {
 
 /// Broken records that are shown one by one.
 const SHOWN_MESSAGES: usize = 20;
+
+/// How every subcommand finds a model on the Hugging Face hub.
+#[derive(Args)]
+struct HubArguments {
+    /// Use only what the hub's cache holds
+    #[arg(long, env = "HF_HUB_OFFLINE", value_parser = FalseyValueParser::new(), hide_env_values = true)]
+    offline: bool,
+}
+
+impl HubArguments {
+    /// The folder of a model that is one, or is an id on the hub.
+    fn resolve(&self, source: &str, files: &[&'static str]) -> Result<PathBuf> {
+        let options = HubOptions {
+            offline: self.offline,
+            progress: Some(progress::download()),
+        };
+        Ok(hub::resolve(source, files, &options)?)
+    }
+}
 
 /// The model that ships with the source.
 const DEFAULT_MODEL: &str = "models/default";

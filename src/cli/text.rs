@@ -36,7 +36,7 @@ impl Arguments {
         let corpus = self.read.open(&self.files)?;
         let mut out = std::io::stdout().lock();
         let mut found = 0;
-        for issue in corpus.issues()? {
+        for issue in corpus.issues() {
             let issue = issue?;
             if self.number.is_some_and(|number| number != issue.id.number) {
                 continue;

@@ -12,14 +12,13 @@ use clap::Args;
 use faultlens::annotation::{Annotation, merge, read_annotations};
 use faultlens::issue::IssueId;
 use faultlens::model::bundle::{BASE_FILES, Base};
-use faultlens::model::hub::{self, HubOptions};
 use faultlens::taxonomy::Taxonomy;
 use faultlens::train::{EpochMetrics, Event, Example, Settings, train, unseen_labels};
 use indicatif::ProgressBar;
 use sha2::{Digest, Sha256};
 
 use super::device::DeviceChoice;
-use super::{INTERRUPTED, ReadArguments, progress, stop_flag};
+use super::{HubArguments, INTERRUPTED, ReadArguments, progress, stop_flag};
 
 /// Fine-tune a model on annotated issues
 ///
@@ -50,6 +49,8 @@ pub struct Arguments {
     device: DeviceChoice,
     #[command(flatten)]
     settings: SettingArguments,
+    #[command(flatten)]
+    hub: HubArguments,
     #[command(flatten)]
     read: ReadArguments,
 }
@@ -127,11 +128,7 @@ impl Arguments {
         let device = self.device.open()?;
         let taxonomy = Taxonomy::from_path(&self.taxonomy)?;
         let annotations = annotations(&self.labels, &taxonomy)?;
-        let options = HubOptions {
-            offline: false,
-            progress: Some(progress::download()),
-        };
-        let base = Base::load(&hub::resolve(&self.base, BASE_FILES, &options)?, &device)?;
+        let base = Base::load(&self.hub.resolve(&self.base, BASE_FILES)?, &device)?;
         let examples = join(annotations, &self.read, &self.issues)?;
         let unseen = unseen_labels(&taxonomy, &examples);
         if !unseen.is_empty() {
@@ -231,7 +228,7 @@ fn join(
         .map(|annotation| (annotation.id, annotation.labels))
         .collect();
     let mut examples = Vec::new();
-    for issue in corpus.issues()? {
+    for issue in corpus.issues() {
         let issue = issue?;
         if let Some(labels) = labels.remove(&issue.id) {
             examples.push(Example { issue, labels });
