@@ -239,3 +239,138 @@ impl Class {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn templates_checklists_and_environment_dumps_are_dropped() {
+        let body = "<!-- please fill in\nthe form -->\n\
+            ### Your current environment\n\n<details>\n<summary>The output of `python collect_env.py`</summary>\n\n\
+            ```text\nCollecting environment information...\nPyTorch version: 2.4.0\nIs debug build: False\n\
+            [pip3] numpy==1.26.4\nGPU 0: NVIDIA A100\n```\n</details>\n\n\
+            ### 🐛 Describe the bug\n\nThe second request never returns.\n\n\
+            ### Before submitting a new issue...\n\n- [x] Make sure you already searched for relevant issues.\n";
+        assert_eq!(
+            condense("[Bug]: hang", body, 128),
+            "[Bug]: hang\nThe second request never returns."
+        );
+    }
+
+    #[test]
+    fn a_dump_without_a_heading_or_a_fence_is_dropped() {
+        let body = "It crashes.\n[pip3] torch==2.4.0\nnumpy==1.26.4\nCPU(s):   64\nNUMA node(s): 2\n\
+            GPU0  X  NV18  NV18  SYS\nVulnerability Meltdown: Not affected";
+        assert_eq!(condense("t", body, 128), "t\nIt crashes.");
+    }
+
+    #[test]
+    fn control_codes_progress_bars_and_encoded_data_are_dropped() {
+        let encoded = "QUJD".repeat(100);
+        let body = format!(
+            "\u{1b}[31mERROR\u{1b}[0m something broke here\n\
+             Loading: 10%|█ | 1/10 [00:01<00:09, 1.0s/it]\rLoading: 99%|███| 9/10 [00:09<00:01, 1.0s/it]\n\
+             ![shot](data:image/png;base64,{encoded})\nafter {encoded} that"
+        );
+        assert_eq!(
+            condense("t", &body, 128),
+            "t\nsomething broke here\nafter that"
+        );
+    }
+
+    #[test]
+    fn a_trace_keeps_its_end_when_there_is_room_for_little() {
+        let mut body = "Traceback (most recent call last):\n".to_owned();
+        for i in 0..40 {
+            body += &format!(
+                "  File \"/usr/lib/python3/site-packages/pkg/module{i}.py\", line {i}, in step{}\n",
+                "x".repeat(i)
+            );
+            body += "    return inner(call)\n";
+        }
+        body += "RuntimeError: CUDA error: no kernel image is available\n";
+        let text = condense("Crash", &body, 48);
+        assert!(
+            text.ends_with("RuntimeError: CUDA error: no kernel image is available"),
+            "{text}"
+        );
+        assert!(
+            text.contains("pkg/module39.py") && !text.contains("module1.py"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn the_error_is_kept_where_a_long_report_would_crowd_it_out() {
+        let report: String = (0..80)
+            .map(|i| {
+                format!(
+                    "Some sentence number {i} {} about it.\n",
+                    "so ".repeat(i % 7)
+                )
+            })
+            .collect();
+        let body = format!(
+            "{report}\n```\nINFO 01-01 10:00:00 run.py:3] ok\nValueError: bad head size 80\n```\n"
+        );
+        assert!(condense("t", &body, 64).contains("ValueError: bad head size 80"));
+    }
+
+    #[test]
+    fn lines_stand_in_the_order_they_were_written() {
+        let body = "First this.\n```\nKeyError: 'a'\n```\nThen that happened to me.\n";
+        assert_eq!(
+            condense("t", body, 64),
+            "t\nFirst this.\nKeyError: 'a'\nThen that happened to me."
+        );
+    }
+
+    #[test]
+    fn lines_that_differ_in_numbers_only_are_kept_once() {
+        let body =
+            "request 1 failed at step 10\nrequest 2 failed at step 11\nrequest 3 failed at step 12";
+        assert_eq!(condense("t", body, 64), "t\nrequest 1 failed at step 10");
+    }
+
+    #[test]
+    fn a_task_list_outside_of_the_template_is_kept() {
+        let body = "### Prerequisites\n- [x] I am running the latest code.\n### Plan\n- [ ] port the scheduler to rust";
+        assert_eq!(
+            condense("t", body, 64),
+            "t\nPlan\n- [ ] port the scheduler to rust"
+        );
+    }
+
+    #[test]
+    fn an_empty_body_leaves_the_title() {
+        assert_eq!(condense("Only a title", "", 64), "Only a title");
+        assert_eq!(condense("", "", 64), "");
+    }
+
+    #[test]
+    fn chinese_text_is_kept() {
+        let body = "服务器在运行一小时后崩溃，显存不足。";
+        assert_eq!(condense("崩溃", body, 64), format!("崩溃\n{body}"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_gives_a_text_within_its_budget(title in ".{0,60}", body in "(.{0,40}\n?){0,30}", budget in 1usize..200) {
+            let text = condense(&title, &body, budget);
+            let room = (budget * 9 / 10).max(estimate_tokens(&clean::line(&title).text));
+            prop_assert!(estimate_tokens(&text) <= room, "{text}");
+            prop_assert_eq!(text, condense(&title, &body, budget));
+        }
+
+        #[test]
+        fn hostile_markup_does_no_harm(parts in prop::collection::vec(prop::sample::select(vec![
+            "<!--", "-->", "```", "[", "](", ")", "![", "<", ">", "\u{1b}[", "m", "\r", "\n", "#", "File \"", "\", line 1, in ",
+            "://", "http://", "é", "🐛", " ", "Error:", "- [x]", "</details>", "AAAA",
+        ]), 0..80)) {
+            condense("t", &parts.concat(), 64);
+        }
+    }
+}
