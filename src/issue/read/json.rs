@@ -169,7 +169,6 @@ impl<R: BufRead> Splitter<R> {
                     return Ok(Scan::ListBegins);
                 }
                 Some(b'{') if depth == 1 && begins_anew(&self.record) => {
-                    self.by_line |= outermost;
                     return Ok(Scan::Cut(Fault::CutByLine));
                 }
                 Some(b'"') => {
@@ -177,7 +176,6 @@ impl<R: BufRead> Splitter<R> {
                     // lines of their own.
                     let by_line = outermost && (self.by_line || self.line == first_line);
                     if let Some(fault) = self.string(by_line)? {
-                        self.by_line |= fault == Fault::CutByLine;
                         return Ok(Scan::Cut(fault));
                     }
                     continue;
