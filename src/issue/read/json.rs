@@ -122,7 +122,10 @@ impl<R: BufRead> Splitter<R> {
                     self.record.clear();
                     match self.object_rest()? {
                         Scan::Whole => continue,
-                        Scan::Cut(Fault::CutByFile) => return piece(Err(Fault::UnclosedList)),
+                        Scan::Cut(Fault::CutByFile) => {
+                            self.open.clear();
+                            return piece(Err(Fault::UnclosedList));
+                        }
                         scan => scan,
                     }
                 }
