@@ -122,7 +122,10 @@ impl<R: BufRead> Splitter<R> {
                     self.record.clear();
                     match self.object_rest()? {
                         Scan::Whole => continue,
-                        Scan::Cut(Fault::CutByFile) => return piece(Err(Fault::UnclosedList)),
+                        Scan::Cut(Fault::CutByFile) => {
+                            self.open.clear();
+                            return piece(Err(Fault::UnclosedList));
+                        }
                         scan => scan,
                     }
                 }
@@ -169,7 +172,6 @@ impl<R: BufRead> Splitter<R> {
                     return Ok(Scan::ListBegins);
                 }
                 Some(b'{') if depth == 1 && begins_anew(&self.record) => {
-                    self.by_line |= outermost;
                     return Ok(Scan::Cut(Fault::CutByLine));
                 }
                 Some(b'"') => {
@@ -177,7 +179,6 @@ impl<R: BufRead> Splitter<R> {
                     // lines of their own.
                     let by_line = outermost && (self.by_line || self.line == first_line);
                     if let Some(fault) = self.string(by_line)? {
-                        self.by_line |= fault == Fault::CutByLine;
                         return Ok(Scan::Cut(fault));
                     }
                     continue;

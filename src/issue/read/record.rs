@@ -30,7 +30,7 @@ pub enum Fault {
     NoText,
     #[error("its number is not a positive integer")]
     Number,
-    #[error("`{0}` is not a repository: owner/name is wanted")]
+    #[error("{0:?} is not a repository: owner/name is wanted")]
     Repo(String),
     #[error("it does not name its repository: pass --repo owner/name")]
     NoRepo,

@@ -20,6 +20,7 @@ fn json_is_read_in_every_shape_issues_come_in() {
         format!(
             r#"{{"total_count":2,"meta":{{"items":[1]}},"note":"\"items\":[","items":{list},"page":{{}}}}"#
         ),
+        format!(r#"{{"odd\"items":[1],"items":{list}}}"#),
         pretty(&format!("{{\"total_count\":2,\"items\":{list}}}")),
         format!("{{\"items\":[{one}]}}\n{{\"items\":[{two}]}}\n"),
         format!("[{{\"items\":[{one}]}},{{\"items\":[{two}]}}]"),
@@ -101,6 +102,11 @@ fn a_broken_line_of_json_lines_costs_that_line_only() {
             assert!(broken.starts_with(&place), "{broken}");
         }
     }
+    let nested = r#"{"repo":"a/b","number":3,"labels":[{"name":"#;
+    let corpus = read(format!("{one}\n{nested}\n{two}\n"));
+    assert_eq!(titles(&corpus), ["1:one", "2:two"]);
+    assert_eq!(corpus.summary().broken_records[0].fault, Fault::CutByLine);
+
     let corpus = read(format!("{one}\nno JSON, {{}}\n{two}"));
     assert_eq!(titles(&corpus), ["1:one", "2:two"]);
     assert_eq!(corpus.summary().broken_records[0].fault, Fault::NotAnObject);
@@ -127,13 +133,31 @@ fn a_list_that_is_not_closed_is_reported() {
         format!("[{one},{two}"),
         format!("[{one},{two},\n"),
         format!("{{\"items\":[{one},{two}]"),
+        format!("[{{\"items\":[{one},{two}]"),
     ] {
         let corpus = read(&text);
         assert_eq!(titles(&corpus), ["1:one", "2:two"], "{text}");
-        assert_eq!(
-            corpus.summary().broken_records[0].fault,
-            Fault::UnclosedList,
-            "{text}"
-        );
+        let [record] = corpus.summary().broken_records.as_slice() else {
+            panic!("not one report: {:?}", broken(&corpus));
+        };
+        assert_eq!(record.fault, Fault::UnclosedList, "{text}");
     }
+}
+
+#[test]
+fn lists_within_lists_are_followed_to_a_bounded_depth() {
+    let within = |depth: usize| {
+        read(format!(
+            "{}{}{}",
+            "[".repeat(depth),
+            json(1, "one"),
+            "]".repeat(depth)
+        ))
+    };
+    assert_eq!(titles(&within(16)), ["1:one"]);
+    assert_eq!(within(16).summary().broken, 0);
+    assert_eq!(
+        within(17).summary().broken_records[0].fault,
+        Fault::NotAnObject
+    );
 }

@@ -96,3 +96,13 @@ fn parquet_is_read_with_any_width_of_number_and_any_kind_of_text() {
         ]
     );
 }
+
+#[test]
+fn a_long_csv_of_short_rows_has_no_record_that_is_too_long() {
+    let body = "x".repeat(1 << 20);
+    let rows = MAX_RECORD_BYTES / body.len() + 2;
+    let row = |number| format!("a/b,{number},t,{body}\n");
+    let content: String = (1..=rows).map(row).collect();
+    let corpus = read(format!("repo,number,title,body\n{content}"));
+    assert_eq!((corpus.len(), corpus.summary().broken), (rows, 0));
+}
