@@ -1,3 +1,4 @@
 //! Agreement between labels.
 
 pub mod metrics;
+pub mod report;
