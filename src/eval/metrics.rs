@@ -5,12 +5,17 @@
 //! and `p_k` below are how often label `k` is true and predicted, `c` the number of right
 //! predictions and `n` of all.
 
-use ndarray::{Array2, Axis};
+use ndarray::Array2;
 
 /// How often each label was predicted for each true label.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfusionMatrix {
     counts: Array2<u64>,
+    /// How often each label is true and predicted: the sums of rows and columns.
+    support: Vec<u64>,
+    predicted: Vec<u64>,
+    /// Averages run over the labels below this.
+    averaged: usize,
 }
 
 impl ConfusionMatrix {
@@ -18,6 +23,18 @@ impl ConfusionMatrix {
     pub fn new(labels: usize) -> Self {
         Self {
             counts: Array2::zeros((labels, labels)),
+            support: vec![0; labels],
+            predicted: vec![0; labels],
+            averaged: labels,
+        }
+    }
+
+    /// Lets macro, micro and weighted F1 and balanced accuracy run over the labels `0..labels` only,
+    /// as scikit-learn's parameter `labels` does. The others stay what they are: wrong answers.
+    pub fn averaging_over(self, labels: usize) -> Self {
+        Self {
+            averaged: labels,
+            ..self
         }
     }
 
@@ -36,17 +53,19 @@ impl ConfusionMatrix {
     pub fn from_pairs(pairs: impl IntoIterator<Item = (usize, usize)>, labels: usize) -> Self {
         let mut matrix = Self::new(labels);
         for (truth, predicted) in pairs {
-            matrix.add(truth, predicted);
+            matrix.add(truth, predicted, 1);
         }
         matrix
     }
 
-    /// Counts one more pair.
+    /// Counts `times` more pairs.
     ///
     /// # Panics
     /// If a label is not below the number of labels.
-    pub fn add(&mut self, truth: usize, predicted: usize) {
-        self.counts[[truth, predicted]] += 1;
+    pub fn add(&mut self, truth: usize, predicted: usize, times: u64) {
+        self.counts[[truth, predicted]] += times;
+        self.support[truth] += times;
+        self.predicted[predicted] += times;
     }
 
     /// The counts, (labels, labels): rows are true labels, columns predicted ones.
@@ -56,7 +75,17 @@ impl ConfusionMatrix {
 
     /// The number of pairs.
     pub fn total(&self) -> u64 {
-        self.counts.sum()
+        self.support.iter().sum()
+    }
+
+    /// How often `label` is true.
+    pub fn support(&self, label: usize) -> u64 {
+        self.support[label]
+    }
+
+    /// How often `label` is predicted.
+    pub fn predicted(&self, label: usize) -> u64 {
+        self.predicted[label]
     }
 
     /// `c / n` in `[0, 1]`; `None` without pairs.
@@ -88,41 +117,33 @@ impl ConfusionMatrix {
     /// The mean of the labels' F1, in `[0, 1]` (the average of F1s of Opitz and Burst 2019,
     /// arXiv:1911.03347, not the F1 of averages); 0 without pairs.
     pub fn macro_f1(&self) -> f64 {
-        let f1: Vec<f64> = self
-            .labels()
-            .filter(|&k| self.support(k) + self.predicted(k) > 0)
-            .map(|k| self.f1(k))
-            .collect();
-        mean(&f1).unwrap_or(0.0)
+        let occurs = |&k: &usize| self.support(k) + self.predicted(k) > 0;
+        mean(self.labels().filter(occurs).map(|k| self.f1(k))).unwrap_or(0.0)
     }
 
-    /// The mean of the labels' F1 weighted by how often each is true, `sum_k t_k F1_k / n`, in
-    /// `[0, 1]`; 0 without pairs.
+    /// The mean of the labels' F1 weighted by how often each is true, `sum_k t_k F1_k / sum_k t_k`,
+    /// in `[0, 1]`; 0 without pairs.
     pub fn weighted_f1(&self) -> f64 {
-        let weighted: f64 = self
-            .labels()
-            .map(|k| self.support(k) as f64 * self.f1(k))
-            .sum();
-        match self.total() {
+        let weighted = |k| self.support(k) as f64 * self.f1(k);
+        match self.labels().map(|k| self.support(k)).sum::<u64>() {
             0 => 0.0,
-            n => weighted / n as f64,
+            n => self.labels().map(weighted).sum::<f64>() / n as f64,
         }
     }
 
-    /// The F1 of all decisions pooled. With one label a pair this is the accuracy; 0 without pairs.
+    /// The F1 of all decisions pooled, `2 sum_k c_k / sum_k (t_k + p_k)`, in `[0, 1]`; 0 without
+    /// pairs. Over all labels this is the accuracy.
     pub fn micro_f1(&self) -> f64 {
-        self.accuracy().unwrap_or(0.0)
+        let correct: u64 = self.labels().map(|k| self.counts[[k, k]]).sum();
+        let decisions = self.labels().map(|k| self.support(k) + self.predicted(k));
+        quotient(2 * correct, decisions.sum())
     }
 
     /// The mean recall of the labels that occur in truth, in `[0, 1]` (Brodersen et al. 2010, The
     /// balanced accuracy and its posterior distribution); `None` without pairs.
     pub fn balanced_accuracy(&self) -> Option<f64> {
-        let recalls: Vec<f64> = self
-            .labels()
-            .filter(|&k| self.support(k) > 0)
-            .map(|k| self.recall(k))
-            .collect();
-        mean(&recalls)
+        let is_true = |&k: &usize| self.support(k) > 0;
+        mean(self.labels().filter(is_true).map(|k| self.recall(k)))
     }
 
     /// Cohen's kappa, `(p_o - p_e) / (1 - p_e)` with `p_o = c / n` and `p_e = sum_k t_k p_k / n²`, in
@@ -131,7 +152,7 @@ impl ConfusionMatrix {
     /// throughout, or there are no pairs.
     pub fn kappa(&self) -> Option<f64> {
         let n = self.total() as f64;
-        let by_chance = self.dot(Self::support, Self::predicted);
+        let by_chance = dot(&self.support, &self.predicted);
         (by_chance < n * n).then(|| (self.correct() as f64 * n - by_chance) / (n * n - by_chance))
     }
 
@@ -141,9 +162,9 @@ impl ConfusionMatrix {
     /// is one label throughout.
     pub fn matthews(&self) -> f64 {
         let n = self.total() as f64;
-        let covariance = self.correct() as f64 * n - self.dot(Self::support, Self::predicted);
-        let truth = n * n - self.dot(Self::support, Self::support);
-        let predicted = n * n - self.dot(Self::predicted, Self::predicted);
+        let covariance = self.correct() as f64 * n - dot(&self.support, &self.predicted);
+        let truth = n * n - dot(&self.support, &self.support);
+        let predicted = n * n - dot(&self.predicted, &self.predicted);
         let variance = truth * predicted;
         if variance == 0.0 {
             0.0
@@ -152,30 +173,20 @@ impl ConfusionMatrix {
         }
     }
 
+    /// The labels that averages run over.
     fn labels(&self) -> std::ops::Range<usize> {
-        0..self.counts.nrows()
-    }
-
-    /// How often `label` is true.
-    fn support(&self, label: usize) -> u64 {
-        self.counts.index_axis(Axis(0), label).sum()
-    }
-
-    /// How often `label` is predicted.
-    fn predicted(&self, label: usize) -> u64 {
-        self.counts.index_axis(Axis(1), label).sum()
+        0..self.averaged
     }
 
     fn correct(&self) -> u64 {
         self.counts.diag().sum()
     }
+}
 
-    /// The sum over labels of the product of two marginals.
-    fn dot(&self, a: fn(&Self, usize) -> u64, b: fn(&Self, usize) -> u64) -> f64 {
-        self.labels()
-            .map(|k| a(self, k) as f64 * b(self, k) as f64)
-            .sum()
-    }
+/// The sum over labels of the product of two marginals.
+fn dot(a: &[u64], b: &[u64]) -> f64 {
+    let products = a.iter().zip(b).map(|(&a, &b)| a as f64 * b as f64);
+    products.sum()
 }
 
 fn quotient(numerator: u64, denominator: u64) -> f64 {
@@ -186,8 +197,9 @@ fn quotient(numerator: u64, denominator: u64) -> f64 {
     }
 }
 
-fn mean(values: &[f64]) -> Option<f64> {
-    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let (count, sum) = values.fold((0, 0.0), |(count, sum), value| (count + 1, sum + value));
+    (count > 0).then(|| sum / f64::from(count))
 }
 
 #[cfg(test)]

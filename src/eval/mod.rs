@@ -1,4 +1,5 @@
 //! Agreement between labels.
 
+pub mod bootstrap;
 pub mod metrics;
 pub mod report;
