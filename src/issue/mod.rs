@@ -26,4 +26,6 @@ pub struct Issue {
     pub id: IssueId,
     pub title: String,
     pub body: String,
+    /// When it was opened, as its file says: GitHub's form is `2024-05-17T09:30:00Z`.
+    pub created_at: Option<String>,
 }

@@ -13,6 +13,7 @@ pub(super) struct Columns {
     html_url: Option<usize>,
     url: Option<usize>,
     repository_url: Option<usize>,
+    created_at: Option<usize>,
 }
 
 impl Columns {
@@ -49,6 +50,7 @@ impl Columns {
                 html_url,
                 url,
                 repository_url,
+                created_at: find("created_at"),
             }),
             _ => Err(Problem::Columns { found: found() }),
         }
@@ -62,6 +64,7 @@ impl Columns {
             self.html_url,
             self.url,
             self.repository_url,
+            self.created_at,
         ];
         [self.number, self.title, self.body]
             .into_iter()
@@ -80,6 +83,7 @@ impl Columns {
             html_url: optional(self.html_url),
             url: optional(self.url),
             repository_url: optional(self.repository_url),
+            created_at: optional(self.created_at).filter(|date| !date.is_empty()),
             ..Record::default()
         }
     }

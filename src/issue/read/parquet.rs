@@ -51,6 +51,7 @@ pub(super) fn entries(file: File, needs_repo: bool) -> Result<Entries, Problem> 
 fn find(fields: &arrow::datatypes::Fields, needs_repo: bool) -> Result<Columns, Problem> {
     let is_usable = |name: &str, column: usize| match fields[column].data_type() {
         kind if name == "number" => kind.is_integer(),
+        kind if name == "created_at" => is_text(kind) || kind.is_temporal(),
         kind => is_text(kind),
     };
     let found = || {

@@ -66,6 +66,9 @@ pub(super) struct Record {
     pub html_url: Option<String>,
     pub url: Option<String>,
     pub repository_url: Option<String>,
+    /// `createdAt` is what GitHub's command line client says.
+    #[serde(alias = "createdAt", deserialize_with = "text")]
+    pub created_at: Option<String>,
     /// GitHub's REST API: there and not null for a pull request.
     pub pull_request: Option<IgnoredAny>,
     /// `gh search issues --json isPullRequest`.
@@ -85,6 +88,14 @@ pub(super) enum Repository {
 
 fn whole_number<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
     Ok(serde_json::Value::deserialize(from)?.as_u64())
+}
+
+/// A field that no issue needs: whatever is not text counts as missing.
+fn text<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    match serde_json::Value::deserialize(from)? {
+        serde_json::Value::String(text) => Ok(Some(text)),
+        _ => Ok(None),
+    }
 }
 
 fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<String>>, D::Error> {
@@ -131,6 +142,7 @@ impl Record {
             id: IssueId { repo, number },
             title: self.title.flatten().unwrap_or_default(),
             body: self.body.flatten().unwrap_or_default(),
+            created_at: self.created_at,
         }))
     }
 }
@@ -322,6 +334,23 @@ mod tests {
             resolve(r#"{"title":"t","repo":"a/b"}"#, None),
             Err(Fault::Number)
         );
+    }
+
+    #[test]
+    fn the_date_is_kept_as_it_stands_and_nothing_fails_for_it() {
+        let date = |field: &str| {
+            let json = format!(r#"{{"number":1,"title":"t","repo":"a/b"{field}}}"#);
+            match resolve(&json, None) {
+                Ok(Outcome::Issue(issue)) => issue.created_at,
+                other => panic!("{json}: {other:?}"),
+            }
+        };
+        let expected = Some("2024-05-17T09:30:00Z".to_owned());
+        assert_eq!(date(r#","created_at":"2024-05-17T09:30:00Z""#), expected);
+        assert_eq!(date(r#","createdAt":"2024-05-17T09:30:00Z""#), expected);
+        for other in ["", r#","created_at":null"#, r#","created_at":{"a":[17]}"#] {
+            assert_eq!(date(other), None);
+        }
     }
 
     #[test]

@@ -56,7 +56,8 @@ fn what_the_github_command_line_client_gives_is_read() {
         [Issue {
             id,
             title: "t".into(),
-            body: "b".into()
+            body: "b".into(),
+            created_at: None,
         }]
     );
 }

@@ -22,15 +22,24 @@ fn text() -> impl Strategy<Value = String> {
 }
 
 fn some_issues(at_most: usize) -> impl Strategy<Value = Vec<Issue>> {
-    let issue = (0..3usize, text(), text());
+    let date = prop::option::of("20[0-9]{2}-0[1-9]-1[0-9]T[0-9:]{8}Z");
+    let issue = (0..3usize, text(), text(), date);
     prop::collection::vec(issue, 1..=at_most).prop_map(|issues| {
         let repos = ["a/b", "vllm-project/vllm", "ggml-org/llama.cpp"];
-        let issue = |(number, (repo, title, body)): (u64, (usize, String, String))| {
+        let issue = |(number, (repo, title, body, created_at)): (
+            u64,
+            (usize, String, String, Option<String>),
+        )| {
             let id = IssueId {
                 repo: repos[repo].into(),
                 number,
             };
-            Issue { id, title, body }
+            Issue {
+                id,
+                title,
+                body,
+                created_at,
+            }
         };
         (1..).zip(issues).map(issue).collect()
     })
@@ -42,6 +51,7 @@ fn value(issue: &Issue) -> Value {
         "labels": [{"name": "x"}, []],
         "title": issue.title,
         "body": issue.body,
+        "created_at": issue.created_at,
         "html_url": format!("https://github.com/{}/issues/{}", issue.id.repo, issue.id.number),
     })
 }
@@ -59,21 +69,33 @@ fn written(issues: &[Issue]) -> Vec<(&'static str, Vec<u8>)> {
     let wrapped = serde_json::json!({"a_count": 1, "items": list, "later": [{}]});
     let pretty = |value: &Value| serde_json::to_string_pretty(value).unwrap().into_bytes();
     let mut csv = ::csv::Writer::from_writer(Vec::new());
-    csv.write_record(["repo", "number", "title", "body"])
+    csv.write_record(["repo", "number", "title", "body", "created_at"])
         .unwrap();
-    for Issue { id, title, body } in issues {
-        csv.write_record([&id.repo, &id.number.to_string(), title, body])
+    for Issue {
+        id,
+        title,
+        body,
+        created_at,
+    } in issues
+    {
+        let date = created_at.as_deref().unwrap_or_default();
+        csv.write_record([&id.repo, &id.number.to_string(), title, body, date])
             .unwrap();
     }
     let column = |text: fn(&Issue) -> &str| -> ArrayRef {
         Arc::new(StringArray::from_iter_values(issues.iter().map(text)))
     };
     let numbers = issues.iter().map(|issue| issue.id.number as i64);
+    let dates: StringArray = issues
+        .iter()
+        .map(|issue| issue.created_at.as_deref())
+        .collect();
     let parquet = parquet(&[
         ("repo", column(|issue| &issue.id.repo)),
         ("number", Arc::new(Int64Array::from_iter_values(numbers))),
         ("title", column(|issue| &issue.title)),
         ("body", column(|issue| &issue.body)),
+        ("created_at", Arc::new(dates)),
     ]);
     vec![
         ("a list", list.to_string().into_bytes()),
