@@ -4,9 +4,10 @@ use crate::issue::IssueId;
 
 mod csv;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 pub mod format;
 mod jsonl;
+pub mod labels;
 mod parquet;
 pub mod read;
 pub mod table;

@@ -114,7 +114,7 @@ fn batch(rows: &[Prediction], taxonomy: &Taxonomy, model: &str) -> RecordBatch {
 pub(super) fn read<'a>(
     path: &'a Path,
     taxonomy: &'a Taxonomy,
-    mut model: OneModel,
+    model: &'a mut OneModel,
 ) -> Result<impl Iterator<Item = Result<Prediction, ReadError>> + 'a, ReadError> {
     let io = |error: io::Error| ReadError::Io {
         path: path.into(),

@@ -19,7 +19,7 @@ pub enum ReadError {
     /// A record, or the columns, are not what this taxonomy's predictions look like. Lines count
     /// from 1 (in Parquet: rows).
     #[error(
-        "{}:{line}: not a prediction of this model: {reason}; correct or remove the line",
+        "{}:{line}: not a prediction under this taxonomy: {reason}; correct or remove the line",
         path.display()
     )]
     Record {
@@ -43,6 +43,15 @@ pub enum ReadError {
     CutOff { path: PathBuf, line: u64 },
 }
 
+/// What a predictions file holds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PredictionFile {
+    /// What predicted; `None` if there are no predictions.
+    pub model: Option<String>,
+    /// In the file's order.
+    pub predictions: Vec<Prediction>,
+}
+
 /// Reads a whole predictions file: JSONL, CSV or Parquet by its extension, of one model, in the
 /// file's order.
 ///
@@ -54,9 +63,23 @@ pub enum ReadError {
 /// Whatever is not a prediction under `taxonomy` is an error that names its line; nothing is
 /// skipped.
 pub fn read_predictions(path: &Path, taxonomy: &Taxonomy) -> Result<Vec<Prediction>, ReadError> {
+    Ok(read_prediction_file(path, taxonomy)?.predictions)
+}
+
+/// As [`read_predictions`], with the model's name.
+///
+/// # Errors
+///
+/// As [`read_predictions`].
+pub fn read_prediction_file(path: &Path, taxonomy: &Taxonomy) -> Result<PredictionFile, ReadError> {
     let format = Format::of(path)?;
     if format == Format::Parquet {
-        return parquet::read(path, taxonomy, OneModel(None))?.collect();
+        let mut model = OneModel(None);
+        let predictions = parquet::read(path, taxonomy, &mut model)?.collect::<Result<_, _>>()?;
+        return Ok(PredictionFile {
+            model: model.0,
+            predictions,
+        });
     }
     let mut lines = LineReader::open(path, format, taxonomy, OneModel(None))?;
     let predictions = lines.by_ref().collect::<Result<_, _>>()?;
@@ -65,7 +88,10 @@ pub fn read_predictions(path: &Path, taxonomy: &Taxonomy) -> Result<Vec<Predicti
             path: path.into(),
             line,
         }),
-        None => Ok(predictions),
+        None => Ok(PredictionFile {
+            model: lines.model.0,
+            predictions,
+        }),
     }
 }
 
@@ -254,6 +280,26 @@ mod tests {
             error.contains("a.jsonl:5: predicted by second, not by first"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn the_models_name_comes_with_the_predictions() {
+        let (folder, taxonomy) = (tempfile::tempdir().unwrap(), taxonomy());
+        for name in ["a.jsonl", "a.csv", "a.parquet"] {
+            let path = folder.path().join(name);
+            let mut writer = crate::prediction::write::PredictionWriter::create(
+                &path,
+                &taxonomy,
+                MODEL,
+                crate::prediction::write::Mode::Create,
+            )
+            .unwrap();
+            writer.append(&predictions()).unwrap();
+            writer.finish().unwrap();
+            let file = read_prediction_file(&path, &taxonomy).unwrap();
+            assert_eq!(file.model.as_deref(), Some(MODEL), "{name}");
+            assert_eq!(file.predictions, predictions(), "{name}");
+        }
     }
 
     #[test]

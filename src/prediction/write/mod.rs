@@ -142,7 +142,7 @@ impl<'a> PredictionWriter<'a> {
     }
 
     fn resume(&mut self) -> Result<(), ReadError> {
-        let model = OneModel(Some(self.model.to_owned()));
+        let mut model = OneModel(Some(self.model.to_owned()));
         // A journal is newer than the Parquet file beside it: finishing removes it last.
         if holds_something(&self.lines_path) {
             let mut lines = LineReader::open(&self.lines_path, self.format, self.taxonomy, model)?;
@@ -151,7 +151,7 @@ impl<'a> PredictionWriter<'a> {
             }
             self.length = lines.whole_bytes();
         } else if self.format == Format::Parquet && holds_something(&self.path) {
-            for prediction in parquet::read(&self.path, self.taxonomy, model)? {
+            for prediction in parquet::read(&self.path, self.taxonomy, &mut model)? {
                 self.done.insert(prediction?.id);
             }
             self.finished = true;
@@ -237,8 +237,8 @@ impl<'a> PredictionWriter<'a> {
 
     /// Makes a finished Parquet file a journal again, to be continued.
     fn restore_journal(&mut self) -> Result<(), WriteError> {
-        let model = OneModel(Some(self.model.to_owned()));
-        let predictions = parquet::read(&self.path, self.taxonomy, model)?;
+        let mut model = OneModel(Some(self.model.to_owned()));
+        let predictions = parquet::read(&self.path, self.taxonomy, &mut model)?;
         let mut length = 0;
         replace(&self.lines_path, |file| {
             let mut file = io::BufWriter::new(file);
