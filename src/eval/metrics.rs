@@ -205,6 +205,7 @@ fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use ndarray::array;
+    use proptest::prelude::*;
     use serde::Deserialize;
 
     use super::*;
@@ -230,6 +231,9 @@ mod tests {
         macro_f1: f64,
         weighted_f1: f64,
         micro_f1: f64,
+        macro_f1_without_last: f64,
+        weighted_f1_without_last: f64,
+        micro_f1_without_last: f64,
     }
 
     #[test]
@@ -264,6 +268,31 @@ mod tests {
             let weighted = Some(matrix.weighted_f1());
             close("weighted F1", weighted, Some(expected.weighted_f1));
             close("micro F1", Some(matrix.micro_f1()), Some(expected.micro_f1));
+
+            let without_last = matrix.averaging_over(case.labels - 1);
+            for (measure, ours, theirs) in [
+                (
+                    "macro F1",
+                    without_last.macro_f1(),
+                    expected.macro_f1_without_last,
+                ),
+                (
+                    "weighted F1",
+                    without_last.weighted_f1(),
+                    expected.weighted_f1_without_last,
+                ),
+                (
+                    "micro F1",
+                    without_last.micro_f1(),
+                    expected.micro_f1_without_last,
+                ),
+            ] {
+                close(
+                    &format!("{measure} without the last label"),
+                    Some(ours),
+                    Some(theirs),
+                );
+            }
         }
     }
 
@@ -287,6 +316,87 @@ mod tests {
             matrix.matthews(),
         ] {
             assert_eq!(value, 0.0);
+        }
+    }
+
+    /// Labels below 5, and pairs of which most have a label that occurs.
+    fn pairs() -> impl Strategy<Value = Vec<(usize, usize)>> {
+        let pair = (0..5usize, 0..5usize, 0..3u8);
+        let pair = pair.prop_map(|(truth, other, right)| match right {
+            0 => (truth, other),
+            _ => (truth, truth),
+        });
+        prop::collection::vec(pair, 1..60)
+    }
+
+    fn close(a: Option<f64>, b: Option<f64>) -> bool {
+        match (a, b) {
+            (Some(a), Some(b)) => (a - b).abs() < 1e-12,
+            (a, b) => a == b,
+        }
+    }
+
+    fn measures(matrix: &ConfusionMatrix) -> [Option<f64>; 7] {
+        [
+            matrix.accuracy(),
+            matrix.balanced_accuracy(),
+            matrix.kappa(),
+            Some(matrix.matthews()),
+            Some(matrix.macro_f1()),
+            Some(matrix.weighted_f1()),
+            Some(matrix.micro_f1()),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn the_names_of_labels_do_not_matter(pairs in pairs(), order in Just([0, 1, 2, 3, 4]).prop_shuffle()) {
+            let matrix = ConfusionMatrix::from_pairs(pairs.iter().copied(), 5);
+            let renamed = pairs.iter().map(|&(truth, predicted)| (order[truth], order[predicted]));
+            let renamed = ConfusionMatrix::from_pairs(renamed, 5);
+            for (ours, theirs) in measures(&matrix).into_iter().zip(measures(&renamed)) {
+                prop_assert!(close(ours, theirs), "{ours:?} {theirs:?}");
+            }
+            for label in 0..5 {
+                prop_assert_eq!(matrix.f1(label), renamed.f1(order[label]));
+            }
+        }
+
+        #[test]
+        fn symmetric_measures_take_either_side_as_truth(pairs in pairs()) {
+            let matrix = ConfusionMatrix::from_pairs(pairs.iter().copied(), 5);
+            let turned = ConfusionMatrix::from_pairs(pairs.iter().map(|&(a, b)| (b, a)), 5);
+            prop_assert!(close(matrix.accuracy(), turned.accuracy()));
+            prop_assert!(close(matrix.kappa(), turned.kappa()));
+            prop_assert!(close(Some(matrix.macro_f1()), Some(turned.macro_f1())));
+            prop_assert!(close(Some(matrix.matthews()), Some(turned.matthews())));
+            for label in 0..5 {
+                prop_assert_eq!(matrix.precision(label), turned.recall(label));
+            }
+        }
+
+        #[test]
+        fn measures_stay_in_their_ranges_and_1_means_all_right(pairs in pairs()) {
+            let matrix = ConfusionMatrix::from_pairs(pairs.iter().copied(), 5);
+            let all_right = pairs.iter().all(|(truth, predicted)| truth == predicted);
+            for (index, measure) in measures(&matrix).into_iter().enumerate() {
+                let Some(measure) = measure else { continue };
+                let least = if matches!(index, 2 | 3) { -1.0 } else { 0.0 };
+                prop_assert!(measure >= least && measure <= 1.0 + 1e-12, "{index}: {measure}");
+                prop_assert!(all_right || measure < 1.0 - 1e-9, "{index}: {measure}");
+            }
+        }
+
+        #[test]
+        fn weighted_f1_is_the_sum_of_f1_by_support_and_supports_sum_to_the_total(pairs in pairs()) {
+            let matrix = ConfusionMatrix::from_pairs(pairs.iter().copied(), 5);
+            let supports: u64 = (0..5).map(|label| matrix.support(label)).sum();
+            let predicted: u64 = (0..5).map(|label| matrix.predicted(label)).sum();
+            prop_assert_eq!((supports, predicted), (matrix.total(), matrix.total()));
+            let weighted: f64 = (0..5).map(|label| matrix.support(label) as f64 * matrix.f1(label)).sum();
+            prop_assert!(close(Some(matrix.weighted_f1()), Some(weighted / matrix.total() as f64)));
+            let recalled: f64 = (0..5).map(|label| matrix.support(label) as f64 * matrix.recall(label)).sum();
+            prop_assert!(close(matrix.accuracy(), Some(recalled / matrix.total() as f64)));
         }
     }
 }

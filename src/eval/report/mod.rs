@@ -64,7 +64,9 @@ pub struct Evaluation {
     pub joint_accuracy: Estimate,
     /// By repository, then by month, then by confidence, each in the order of its names.
     pub groups: Vec<Group>,
-    /// Wrong answers, the most probable first; without probabilities, in the order of gold.
+    /// Wrong answers, the most probable first; without probabilities, in the order of heads and of
+    /// gold. At most 100 of each head, and none that only follows from a wrong answer of the head it
+    /// depends on.
     pub errors: Vec<Disagreement>,
 }
 
@@ -199,7 +201,7 @@ pub struct CoverageAt {
 }
 
 /// What some of the issues have in common.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Grouping {
     Repository,
