@@ -13,6 +13,7 @@ use faultlens::model::hub::{self, HubOptions};
 
 mod classify;
 mod device;
+mod eval;
 mod progress;
 mod text;
 mod train;
@@ -28,6 +29,7 @@ pub struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Classify(classify::Arguments),
+    Eval(eval::Arguments),
     Text(text::Arguments),
     Train(train::Arguments),
 }
@@ -36,6 +38,7 @@ impl Cli {
     pub fn run(self) -> Result<ExitCode> {
         match self.command {
             Command::Classify(arguments) => arguments.run(),
+            Command::Eval(arguments) => arguments.run(),
             Command::Text(arguments) => arguments.run(),
             Command::Train(arguments) => arguments.run(),
         }

@@ -8,6 +8,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::issue::IssueId;
 
+mod blocks;
+mod markdown;
+mod terminal;
+
+pub use markdown::markdown;
+pub use terminal::terminal;
+
 /// A figure with its 95 % bootstrap interval.
 ///
 /// `value` is `None` where the figure is undefined on the data (kappa of one label throughout).
