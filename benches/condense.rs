@@ -9,12 +9,18 @@ fn body(length: usize) -> String {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/issues.json");
     let issues: Vec<serde_json::Value> =
         serde_json::from_slice(&std::fs::read(path).expect("examples/issues.json")).expect("JSON");
-    let all: Vec<&str> = issues.iter().filter_map(|issue| issue["body"].as_str()).collect();
+    let all: Vec<&str> = issues
+        .iter()
+        .filter_map(|issue| issue["body"].as_str())
+        .collect();
     let mut body = String::new();
     while body.len() < length {
         body += &all.join("\n\n");
     }
-    let end = (0..=length).rev().find(|&end| body.is_char_boundary(end)).unwrap_or(0);
+    let end = (0..=length)
+        .rev()
+        .find(|&end| body.is_char_boundary(end))
+        .unwrap_or(0);
     body.truncate(end);
     body
 }
@@ -31,7 +37,9 @@ fn benchmark(criterion: &mut Criterion) {
     ];
     for (name, body) in &texts {
         group.throughput(Throughput::Bytes(body.len() as u64));
-        group.bench_function(*name, |b| b.iter(|| condense("A title", black_box(body), 256)));
+        group.bench_function(*name, |b| {
+            b.iter(|| condense("A title", black_box(body), 256))
+        });
     }
     group.finish();
 }

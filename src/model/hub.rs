@@ -62,23 +62,18 @@ pub fn resolve(
     };
     let client = HFClientSync::new().map_err(|error| failed("anything", &error))?;
     let repository = client.model(owner, name);
-    let fetch = |file: &'static str, local_only: bool| {
+    let fetch = |file: &'static str| {
         repository
             .download_file()
             .filename(file)
             .maybe_revision(revision.clone())
-            .local_files_only(local_only)
+            .local_files_only(options.offline)
             .maybe_progress(options.progress.clone().map(Progress::from))
             .send()
     };
     let mut folder = None;
     for file in files {
-        let path = fetch(file, options.offline)
-            .or_else(|error| match fetch(file, true) {
-                Ok(path) if is_unreachable(&error) => Ok(path),
-                _ => Err(error),
-            })
-            .map_err(|error| failed(file, &error))?;
+        let path = fetch(file).map_err(|error| failed(file, &error))?;
         folder = path.parent().map(Path::to_owned);
     }
     folder.ok_or_else(|| HubError::NotASource(source.into()))
@@ -90,18 +85,6 @@ fn is_hub_name(name: &str) -> bool {
         && name
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
-}
-
-/// Whether the hub did not answer, rather than answered no.
-fn is_unreachable(error: &HFError) -> bool {
-    !matches!(
-        error,
-        HFError::RepoNotFound { .. }
-            | HFError::RevisionNotFound { .. }
-            | HFError::EntryNotFound { .. }
-            | HFError::AuthRequired { .. }
-            | HFError::Forbidden { .. }
-    )
 }
 
 fn remedy(error: &HFError) -> &'static str {
