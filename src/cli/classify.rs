@@ -31,6 +31,7 @@ const WINDOW: usize = 512;
 /// and writes a line of labels for each, in their order. Pull requests and broken records are skipped
 /// and counted; of two records of an issue the later counts.
 #[derive(Args)]
+#[command(args_override_self = true)]
 pub struct Arguments {
     /// Files of issues (.json, .jsonl, .csv, .parquet, also .gz and .zst), patterns, or - for standard
     /// input

@@ -25,6 +25,7 @@ use super::{HubArguments, INTERRUPTED, ReadArguments, progress, stop_flag};
 /// Writes a model folder that `classify --model` and Python's transformers load. The best epoch on a
 /// validation split is kept; Ctrl-C ends the training and leaves the best model so far.
 #[derive(Args)]
+#[command(args_override_self = true)]
 pub struct Arguments {
     /// Files with the issues' texts, or patterns, or - for standard input
     #[arg(long, required = true, num_args = 1..)]

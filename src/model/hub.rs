@@ -89,16 +89,15 @@ fn is_hub_name(name: &str) -> bool {
 
 fn remedy(error: &HFError) -> &'static str {
     match error {
-        HFError::RepoNotFound { .. } => {
-            "check the id, and for a private model set HF_TOKEN to a token that may read it"
-        }
-        HFError::RevisionNotFound { .. } => "check the revision after the @",
-        HFError::EntryNotFound { .. } => {
-            "the repository is no model of this kind: a base model has config.json, tokenizer.json \
-             and model.safetensors, a fine-tuned one what `faultlens train` writes"
-        }
-        HFError::AuthRequired { .. } | HFError::Forbidden { .. } => {
-            "set HF_TOKEN to a token that may read it"
+        // The hub does not tell a missing repository from a private one, nor always from a missing file.
+        HFError::RepoNotFound { .. }
+        | HFError::RevisionNotFound { .. }
+        | HFError::EntryNotFound { .. }
+        | HFError::AuthRequired { .. }
+        | HFError::Forbidden { .. } => {
+            "check the id and the revision, for a private model set HF_TOKEN to a token that may read \
+             it; a base model has config.json, tokenizer.json and model.safetensors, a fine-tuned one \
+             what `faultlens train` writes"
         }
         _ => OFFLINE,
     }
