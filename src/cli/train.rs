@@ -18,7 +18,9 @@ use indicatif::ProgressBar;
 use sha2::{Digest, Sha256};
 
 use super::device::DeviceChoice;
-use super::{HubArguments, INTERRUPTED, ReadArguments, progress, stop_flag};
+use super::{
+    DEFAULT_TAXONOMY, HubArguments, INTERRUPTED, ReadArguments, progress, shipped, stop_flag,
+};
 
 /// Fine-tune a model on annotated issues
 ///
@@ -33,9 +35,9 @@ pub struct Arguments {
     /// Annotations (JSONL); of several files the later wins
     #[arg(long, required = true, num_args = 1..)]
     labels: Vec<PathBuf>,
-    /// Heads and labels
-    #[arg(long, default_value = "training-data/taxonomy.toml")]
-    taxonomy: PathBuf,
+    /// Heads and labels [default: the training-data/taxonomy.toml that ships]
+    #[arg(long)]
+    taxonomy: Option<PathBuf>,
     /// Folder or hub id (owner/name[@revision]) of the model to start from
     #[arg(long, default_value = "sentence-transformers/all-MiniLM-L6-v2")]
     base: String,
@@ -127,7 +129,10 @@ impl Arguments {
         }
         let settings = Settings::from(self.settings).validate()?;
         let device = self.device.open()?;
-        let taxonomy = Taxonomy::from_path(&self.taxonomy)?;
+        let taxonomy = match &self.taxonomy {
+            Some(path) => Taxonomy::from_path(path)?,
+            None => Taxonomy::from_path(&shipped(DEFAULT_TAXONOMY, "--taxonomy")?)?,
+        };
         let annotations = annotations(&self.labels, &taxonomy)?;
         let folder = self.hub.resolve(&self.base, BASE_FILES)?;
         let base = Base::load(&folder, &device)?;
