@@ -140,7 +140,12 @@ fn training_learns_its_examples() {
 fn the_bundle_says_where_it_comes_from() {
     let bundle = Bundle::load(tiny::model(), &Device::Cpu).unwrap();
     let provenance = &bundle.manifest.provenance;
-    assert!(provenance["base"].as_str().unwrap().ends_with("tiny-bert"));
+    assert!(
+        provenance["base"]["source"]
+            .as_str()
+            .unwrap()
+            .ends_with("tiny-bert")
+    );
     assert_eq!(
         provenance["labels"][0]["sha256"].as_str().unwrap().len(),
         64

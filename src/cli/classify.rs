@@ -19,7 +19,9 @@ use faultlens::taxonomy::{NONE, Taxonomy};
 use terminal_size::{Width, terminal_size};
 
 use super::device::DeviceChoice;
-use super::{HubArguments, INTERRUPTED, ReadArguments, default_model, progress, stop_flag};
+use super::{
+    DEFAULT_MODEL, HubArguments, INTERRUPTED, ReadArguments, progress, shipped, stop_flag,
+};
 
 /// Issues labelled in one go: enough to sort by length, few enough to stream. Windows begin at fixed
 /// places of the input, so that a resumed run forms the batches of an uninterrupted one.
@@ -31,6 +33,7 @@ const WINDOW: usize = 512;
 /// and writes a line of labels for each, in their order. Pull requests and broken records are skipped
 /// and counted; of two records of an issue the later counts.
 #[derive(Args)]
+#[command(args_override_self = true)]
 pub struct Arguments {
     /// Files of issues (.json, .jsonl, .csv, .parquet, also .gz and .zst), patterns, or - for standard
     /// input
@@ -140,7 +143,7 @@ impl Arguments {
 
     fn model_folder(&self) -> Result<PathBuf> {
         match &self.model {
-            None => default_model(),
+            None => shipped(DEFAULT_MODEL, "--model"),
             Some(source) => self.hub.resolve(source, BUNDLE_FILES),
         }
     }

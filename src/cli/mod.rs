@@ -102,29 +102,25 @@ impl HubArguments {
 
 /// The model that ships with the source.
 const DEFAULT_MODEL: &str = "models/default";
+/// The taxonomy that ships with the source.
+const DEFAULT_TAXONOMY: &str = "training-data/taxonomy.toml";
 
-/// The folder of the shipped model: beside the source it was built from, beside the executable, or
-/// in the current directory.
-fn default_model() -> Result<PathBuf> {
+/// Where something that ships with the source is, from any directory: beside the source the program
+/// was built from, beside the executable, or in the current directory.
+fn shipped(path: &str, option: &str) -> Result<PathBuf> {
     let executable = std::env::current_exe().ok();
-    let beside = executable
-        .as_deref()
-        .and_then(Path::parent)
-        .map(|folder| folder.join(DEFAULT_MODEL));
+    let beside = executable.as_deref().and_then(Path::parent);
     let places = [
-        Some(Path::new(env!("CARGO_MANIFEST_DIR")).join(DEFAULT_MODEL)),
+        Some(Path::new(env!("CARGO_MANIFEST_DIR"))),
         beside,
-        Some(PathBuf::from(DEFAULT_MODEL)),
+        Some(Path::new("")),
     ];
     places
         .into_iter()
         .flatten()
-        .find(|folder| folder.is_dir())
-        .ok_or_else(|| {
-            anyhow!(
-                "the shipped model is not at {DEFAULT_MODEL} any more; give a model with --model"
-            )
-        })
+        .map(|folder| folder.join(path))
+        .find(|path| path.exists())
+        .ok_or_else(|| anyhow!("{path} is not where it was built any more; name one with {option}"))
 }
 
 /// A flag that Ctrl-C (or a request to terminate) raises; a second Ctrl-C ends the program at once.

@@ -14,6 +14,7 @@ use super::ReadArguments;
 /// An issue's title and the most telling lines of its body: without templates, environment dumps and
 /// logs. The model sees nothing else.
 #[derive(Args)]
+#[command(args_override_self = true)]
 pub struct Arguments {
     /// Files of issues, or patterns, or - for standard input
     #[arg(required = true)]

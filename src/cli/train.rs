@@ -11,20 +11,23 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use faultlens::annotation::{Annotation, merge, read_annotations};
 use faultlens::issue::IssueId;
-use faultlens::model::bundle::{BASE_FILES, Base};
+use faultlens::model::bundle::{BASE_FILES, Base, Manifest, WEIGHTS};
 use faultlens::taxonomy::Taxonomy;
 use faultlens::train::{EpochMetrics, Event, Example, Settings, train, unseen_labels};
 use indicatif::ProgressBar;
 use sha2::{Digest, Sha256};
 
 use super::device::DeviceChoice;
-use super::{HubArguments, INTERRUPTED, ReadArguments, progress, stop_flag};
+use super::{
+    DEFAULT_TAXONOMY, HubArguments, INTERRUPTED, ReadArguments, progress, shipped, stop_flag,
+};
 
 /// Fine-tune a model on annotated issues
 ///
 /// Writes a model folder that `classify --model` and Python's transformers load. The best epoch on a
 /// validation split is kept; Ctrl-C ends the training and leaves the best model so far.
 #[derive(Args)]
+#[command(args_override_self = true)]
 pub struct Arguments {
     /// Files with the issues' texts, or patterns, or - for standard input
     #[arg(long, required = true, num_args = 1..)]
@@ -32,9 +35,9 @@ pub struct Arguments {
     /// Annotations (JSONL); of several files the later wins
     #[arg(long, required = true, num_args = 1..)]
     labels: Vec<PathBuf>,
-    /// Heads and labels
-    #[arg(long, default_value = "training-data/taxonomy.toml")]
-    taxonomy: PathBuf,
+    /// Heads and labels [default: the training-data/taxonomy.toml that ships]
+    #[arg(long)]
+    taxonomy: Option<PathBuf>,
     /// Folder or hub id (owner/name[@revision]) of the model to start from
     #[arg(long, default_value = "sentence-transformers/all-MiniLM-L6-v2")]
     base: String,
@@ -82,7 +85,7 @@ struct SettingArguments {
     clip_norm: f64,
     /// Probability of dropping an activation
     #[arg(long, default_value_t = Settings::default().dropout)]
-    dropout: f32,
+    dropout: f64,
     /// Part of the target spread over all labels
     #[arg(long, default_value_t = Settings::default().label_smoothing)]
     label_smoothing: f64,
@@ -126,9 +129,13 @@ impl Arguments {
         }
         let settings = Settings::from(self.settings).validate()?;
         let device = self.device.open()?;
-        let taxonomy = Taxonomy::from_path(&self.taxonomy)?;
+        let taxonomy = match &self.taxonomy {
+            Some(path) => Taxonomy::from_path(path)?,
+            None => Taxonomy::from_path(&shipped(DEFAULT_TAXONOMY, "--taxonomy")?)?,
+        };
         let annotations = annotations(&self.labels, &taxonomy)?;
-        let base = Base::load(&self.hub.resolve(&self.base, BASE_FILES)?, &device)?;
+        let folder = self.hub.resolve(&self.base, BASE_FILES)?;
+        let base = Base::load(&folder, &device)?;
         let examples = join(annotations, &self.read, &self.issues)?;
         let unseen = unseen_labels(&taxonomy, &examples);
         if !unseen.is_empty() {
@@ -138,11 +145,17 @@ impl Arguments {
             );
         }
 
-        let data: Vec<serde_json::Value> = self
+        let base_weights = hash_of(&folder.join(WEIGHTS))?;
+        let labels: Vec<serde_json::Value> = self
             .labels
             .iter()
-            .map(|path| provenance_of(path))
+            .map(|path| hash_of(path))
             .collect::<Result<_>>()?;
+        let heads: Vec<String> = taxonomy
+            .heads
+            .iter()
+            .map(|head| head.name.clone())
+            .collect();
         let stop = stop_flag()?;
         let mut console = Console::default();
         let mut last: Option<EpochMetrics> = None;
@@ -159,15 +172,17 @@ impl Arguments {
             &stop,
             &mut |event| match event {
                 Event::Improved(bundle) => {
-                    let provenance = bundle.manifest.provenance.as_object_mut();
-                    if let Some(provenance) = provenance {
-                        provenance.insert("base".into(), self.base.clone().into());
-                        provenance.insert("labels".into(), data.clone().into());
-                        provenance.insert("examples".into(), examples.len().into());
-                        provenance.insert("validation".into(), serde_json::json!(last));
-                        provenance.insert("faultlens".into(), env!("CARGO_PKG_VERSION").into());
-                    }
-                    bundle.save(&self.output, &name, |manifest| card(&name, manifest))
+                    bundle.manifest.provenance = serde_json::json!({
+                        "faultlens": env!("CARGO_PKG_VERSION"),
+                        "base": { "source": self.base, "weights": base_weights },
+                        "labels": labels,
+                        "examples": examples.len(),
+                        "settings": bundle.manifest.provenance["settings"],
+                        "validation": last,
+                    });
+                    bundle.save(&self.output, &name, |manifest| {
+                        card(&name, manifest, &heads)
+                    })
                 }
                 other => {
                     if let Event::Epoch(metrics) = &other {
@@ -248,8 +263,8 @@ fn join(
     Ok(examples)
 }
 
-/// What the bundle says of a file of annotations.
-fn provenance_of(path: &Path) -> Result<serde_json::Value> {
+/// The name and hash of a file that a model was made from.
+fn hash_of(path: &Path) -> Result<serde_json::Value> {
     let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let digest: String = Sha256::digest(&bytes)
         .iter()
@@ -260,7 +275,7 @@ fn provenance_of(path: &Path) -> Result<serde_json::Value> {
 }
 
 /// The model card of a training.
-fn card(name: &str, manifest: &faultlens::model::bundle::Manifest) -> String {
+fn card(name: &str, manifest: &Manifest, heads: &[String]) -> String {
     let provenance = &manifest.provenance;
     let settings = serde_json::to_string_pretty(&provenance["settings"]).unwrap_or_default();
     let mut card = format!(
@@ -269,25 +284,28 @@ fn card(name: &str, manifest: &faultlens::model::bundle::Manifest) -> String {
          `faultlens classify --model <this folder> issues.json` labels issues with it; \
          `transformers.AutoModel.from_pretrained` loads its encoder.\n\n\
          ## Validation\n\n\
-         On the {} of the annotations held out by a hash of their identity, `none` included where a \
-         head does not apply. The epoch was chosen and the probabilities were calibrated on them, so \
-         they flatter the model a little.\n\n\
+         Agreement with the annotations held out by a hash of their identity ({} % of them), `none` \
+         included where a head does not apply, after epoch {}. The epoch was chosen and the \
+         probabilities were calibrated on them, so they flatter the model a little.\n\n\
          | head | accuracy | kappa | macro-F1 |\n|---|---|---|---|\n",
         manifest.id,
-        provenance["base"].as_str().unwrap_or_default(),
+        provenance["base"]["source"].as_str().unwrap_or_default(),
         provenance["examples"],
-        provenance["settings"]["validation"],
+        provenance["settings"]["validation"]
+            .as_f64()
+            .unwrap_or_default()
+            * 100.0,
+        provenance["validation"]["epoch"],
     );
-    if let Some(heads) = provenance["validation"]["heads"].as_object() {
-        for (head, metrics) in heads {
-            let figure = |key: &str| {
-                metrics[key]
-                    .as_f64()
-                    .map_or("–".into(), |x| format!("{x:.3}"))
-            };
-            let (accuracy, kappa, f1) = (figure("accuracy"), figure("kappa"), figure("macro_f1"));
-            card += &format!("| {head} | {accuracy} | {kappa} | {f1} |\n");
-        }
+    for head in heads {
+        let metrics = &provenance["validation"]["heads"][head];
+        let figure = |key: &str| {
+            metrics[key]
+                .as_f64()
+                .map_or("–".into(), |x| format!("{x:.3}"))
+        };
+        let (accuracy, kappa, f1) = (figure("accuracy"), figure("kappa"), figure("macro_f1"));
+        card += &format!("| {head} | {accuracy} | {kappa} | {f1} |\n");
     }
     card + &format!("\n## Settings\n\n```json\n{settings}\n```\n")
 }

@@ -53,11 +53,17 @@ pub enum BundleError {
     #[error("{0}: not a BERT-type encoder ({1}); faultlens runs models of model_type bert")]
     Encoder(PathBuf, String),
     #[error(transparent)]
-    Taxonomy(#[from] TaxonomyError),
+    Taxonomy(Box<TaxonomyError>),
     #[error("{0}: cannot write the model: {1}; choose another folder with -o")]
     Unwritable(PathBuf, std::io::Error),
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
+}
+
+impl From<TaxonomyError> for BundleError {
+    fn from(error: TaxonomyError) -> Self {
+        Self::Taxonomy(Box::new(error))
+    }
 }
 
 /// `faultlens.json`.

@@ -62,23 +62,18 @@ pub fn resolve(
     };
     let client = HFClientSync::new().map_err(|error| failed("anything", &error))?;
     let repository = client.model(owner, name);
-    let fetch = |file: &'static str, local_only: bool| {
+    let fetch = |file: &'static str| {
         repository
             .download_file()
             .filename(file)
             .maybe_revision(revision.clone())
-            .local_files_only(local_only)
+            .local_files_only(options.offline)
             .maybe_progress(options.progress.clone().map(Progress::from))
             .send()
     };
     let mut folder = None;
     for file in files {
-        let path = fetch(file, options.offline)
-            .or_else(|error| match fetch(file, true) {
-                Ok(path) if is_unreachable(&error) => Ok(path),
-                _ => Err(error),
-            })
-            .map_err(|error| failed(file, &error))?;
+        let path = fetch(file).map_err(|error| failed(file, &error))?;
         folder = path.parent().map(Path::to_owned);
     }
     folder.ok_or_else(|| HubError::NotASource(source.into()))
@@ -92,30 +87,17 @@ fn is_hub_name(name: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
 }
 
-/// Whether the hub did not answer, rather than answered no.
-fn is_unreachable(error: &HFError) -> bool {
-    !matches!(
-        error,
-        HFError::RepoNotFound { .. }
-            | HFError::RevisionNotFound { .. }
-            | HFError::EntryNotFound { .. }
-            | HFError::AuthRequired { .. }
-            | HFError::Forbidden { .. }
-    )
-}
-
 fn remedy(error: &HFError) -> &'static str {
     match error {
-        HFError::RepoNotFound { .. } => {
-            "check the id, and for a private model set HF_TOKEN to a token that may read it"
-        }
-        HFError::RevisionNotFound { .. } => "check the revision after the @",
-        HFError::EntryNotFound { .. } => {
-            "the repository is no model of this kind: a base model has config.json, tokenizer.json \
-             and model.safetensors, a fine-tuned one what `faultlens train` writes"
-        }
-        HFError::AuthRequired { .. } | HFError::Forbidden { .. } => {
-            "set HF_TOKEN to a token that may read it"
+        // The hub does not tell a missing repository from a private one, nor always from a missing file.
+        HFError::RepoNotFound { .. }
+        | HFError::RevisionNotFound { .. }
+        | HFError::EntryNotFound { .. }
+        | HFError::AuthRequired { .. }
+        | HFError::Forbidden { .. } => {
+            "check the id and the revision, for a private model set HF_TOKEN to a token that may read \
+             it; a base model has config.json, tokenizer.json and model.safetensors, a fine-tuned one \
+             what `faultlens train` writes"
         }
         _ => OFFLINE,
     }

@@ -699,7 +699,7 @@ fn erf(x: f32) -> f32 {
 #[inline(always)]
 fn exp(x: f32) -> f32 {
     const C: [f32; 6] = [
-        5.000_000_1e-1,
+        0.5,
         1.666_666_5e-1,
         4.166_579_6e-2,
         8.333_452e-3,
@@ -728,10 +728,7 @@ pub fn squared_norm(x: &Tensor) -> Result<f64> {
     }
     with_floats(&x.contiguous()?, |values| {
         // Collected and added in order, so that the sum is the same in every run.
-        let parts: Vec<f32> = values
-            .par_chunks(1 << 14)
-            .map(|part| squares(part))
-            .collect();
+        let parts: Vec<f32> = values.par_chunks(1 << 14).map(squares).collect();
         Ok(parts.into_iter().map(f64::from).sum())
     })
 }

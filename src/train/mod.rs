@@ -43,7 +43,7 @@ pub struct Settings {
     /// Largest norm of the gradient of all parameters.
     pub clip_norm: f64,
     /// Probability of dropping an activation.
-    pub dropout: f32,
+    pub dropout: f64,
     /// Part of the target spread over all labels.
     pub label_smoothing: f64,
     /// Tokens of an issue at most.
@@ -93,7 +93,7 @@ impl Settings {
             ("weight-decay", self.weight_decay >= 0.0, "0 or above"),
             ("warmup", fraction(self.warmup), "in [0, 1)"),
             ("clip-norm", positive(self.clip_norm), "above 0"),
-            ("dropout", fraction(self.dropout.into()), "in [0, 1)"),
+            ("dropout", fraction(self.dropout), "in [0, 1)"),
             (
                 "label-smoothing",
                 fraction(self.label_smoothing),
@@ -375,7 +375,7 @@ impl Trainer {
                 .map(|&i| self.training[i].labels.as_slice())
                 .collect();
             let dropout_seed = seed.wrapping_mul(1_000_003).wrapping_add(self.step as u64);
-            let mut dropout = Dropout::new(dropout, dropout_seed);
+            let mut dropout = Dropout::new(dropout as f32, dropout_seed);
             let logits = self.network.forward(&batch, &mut dropout)?;
             let loss = heads::loss(&logits, &labels, label_smoothing)?;
             let rate = schedule(self.step, total_steps, self.settings.warmup);

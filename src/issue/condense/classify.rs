@@ -159,6 +159,9 @@ impl Walker {
         if BOILERPLATE.iter().any(|known| unlisted.starts_with(known)) {
             return true;
         }
+        if lower.ends_with("could not collect") {
+            return true;
+        }
         if failure {
             return false;
         }
@@ -257,6 +260,10 @@ const BOILERPLATE: &[&str] = &[
     "operating system, e.g. for linux",
     "sdk version, e.g. for linux",
     "traceback (most recent call last)",
+    "cuda kernel errors might be asynchronously reported",
+    "for debugging consider passing cuda_launch_blocking",
+    "compile with `torch_use_cuda_dsa`",
+    "note: this error originates from a subprocess",
 ];
 
 /// The words of a markdown heading. A comment of a script is one only outside of a fence.

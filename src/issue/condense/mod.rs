@@ -206,8 +206,8 @@ fn token_ends(text: &str) -> impl Iterator<Item = usize> + '_ {
             let ends = match now {
                 Class::Space => false,
                 Class::Single => true,
-                Class::Letter => ends_run || (run >= 8 && run % 4 == 0),
-                Class::Digit => ends_run || run % 2 == 0,
+                Class::Letter => ends_run || (run >= 8 && run.is_multiple_of(4)),
+                Class::Digit => ends_run || run.is_multiple_of(2),
             };
             if ends {
                 return Some(start + c.len_utf8());
