@@ -24,13 +24,13 @@ use faultlens::train::Settings;
 use terminal_size::{Width, terminal_size};
 
 use super::device::DeviceChoice;
-use super::{HubArguments, ReadArguments, default_model, progress};
+use super::{DEFAULT_MODEL, DEFAULT_TAXONOMY, HubArguments, ReadArguments, progress, shipped};
 
 /// Issues classified between two steps of the progress bar.
 const WINDOW: usize = 128;
 
-/// Where annotators' labels, and no model's bundle, name the heads.
-const DEFAULT_TAXONOMY: &str = "training-data/taxonomy.toml";
+/// The gold annotations that ship with the source.
+const DEFAULT_GOLD: &str = "eval/gold.jsonl";
 
 /// Measure models on gold annotations
 ///
@@ -45,9 +45,9 @@ pub struct Arguments {
     /// months and for --texts
     #[arg(long, num_args = 1..)]
     issues: Vec<String>,
-    /// Annotations that count as truth (JSONL)
-    #[arg(long, default_value = "eval/gold.jsonl")]
-    gold: PathBuf,
+    /// Annotations that count as truth (JSONL) [default: those that ship]
+    #[arg(long)]
+    gold: Option<PathBuf>,
     /// Folder or hub id (owner/name[@revision]) of a model [default: the one that ships, unless there
     /// are --predictions]
     #[arg(long, short, num_args = 1..)]
@@ -58,8 +58,7 @@ pub struct Arguments {
     /// Further annotators' labels of the gold issues (JSONL)
     #[arg(long, num_args = 1.., value_name = "FILE")]
     annotators: Vec<PathBuf>,
-    /// Heads and labels of the files [default: the model's; without one
-    /// training-data/taxonomy.toml, or the shipped model's]
+    /// Heads and labels [default: the model's, or without one those that ship]
     #[arg(long)]
     taxonomy: Option<PathBuf>,
     /// Write the figures as JSON, which --check reads
@@ -98,7 +97,10 @@ impl Arguments {
             bail!("a model needs the texts of the gold issues: give them with --issues");
         }
         let taxonomy = self.taxonomy(folders.first().map(|(_, folder)| folder.as_path()))?;
-        let gold = GoldFile::read(&self.gold, &taxonomy)?;
+        let gold = match &self.gold {
+            Some(path) => GoldFile::read(path, &taxonomy)?,
+            None => GoldFile::read(&shipped(DEFAULT_GOLD, "--gold")?, &taxonomy)?,
+        };
         let issues = self.gold_issues(&gold)?;
         let names = names(
             folders
@@ -165,7 +167,8 @@ impl Arguments {
         let code = match &stored {
             Some(stored) => print_check(stored, &report)?,
             None => {
-                let width = terminal_size().map_or(100, |(Width(columns), _)| columns);
+                // In a pipe nothing is wrapped.
+                let width = terminal_size().map_or(u16::MAX, |(Width(columns), _)| columns);
                 print(&terminal(&report, &texts, width))?;
                 ExitCode::SUCCESS
             }
@@ -182,7 +185,7 @@ impl Arguments {
     /// Models as they were named, and their folders.
     fn model_folders(&self) -> Result<Vec<(PathBuf, PathBuf)>> {
         if self.model.is_empty() && self.predictions.is_empty() {
-            let folder = default_model()?;
+            let folder = shipped(DEFAULT_MODEL, "--model")?;
             return Ok(vec![(folder.clone(), folder)]);
         }
         let folders = self.model.iter().map(|source| {
@@ -196,10 +199,7 @@ impl Arguments {
         let path = match (&self.taxonomy, model) {
             (Some(path), _) => path.clone(),
             (None, Some(folder)) => folder.join(TAXONOMY),
-            (None, None) if Path::new(DEFAULT_TAXONOMY).is_file() => DEFAULT_TAXONOMY.into(),
-            (None, None) => default_model()
-                .context("give the predictions' heads and labels with --taxonomy")?
-                .join(TAXONOMY),
+            (None, None) => shipped(DEFAULT_TAXONOMY, "--taxonomy")?,
         };
         Ok(Taxonomy::from_path(&path)?)
     }
@@ -220,7 +220,7 @@ impl Arguments {
             bail!(
                 "none of the {} issues is in {}, which has issues such as {}",
                 corpus.len(),
-                self.gold.display(),
+                gold.summary.file,
                 gold.annotations[0].id
             );
         }

@@ -51,8 +51,8 @@ impl Bootstrap {
     /// undefined; differences of figures are figures like any other, whose intervals are paired.
     ///
     /// An interval always includes the figure. There is none where the figure is undefined, is so in
-    /// a twentieth of the resamples, or is the same in all: nothing varies that resampling could
-    /// show.
+    /// more than a twentieth of the resamples, or is the same in nearly all: it does vary from sample to
+    /// sample, but resampling this one cannot show how much.
     pub fn estimate(
         &self,
         counts: &[u64],
@@ -99,23 +99,21 @@ fn interval(value: f64, resampled: impl Iterator<Item = Option<f64>>) -> Option<
         total += 1;
     }
     let undefined = total - defined.len();
-    if undefined as f64 > MOST_UNDEFINED * total as f64 {
+    if defined.is_empty() || undefined as f64 > MOST_UNDEFINED * total as f64 {
         return None;
     }
     defined.sort_unstable_by(f64::total_cmp);
-    if defined.first() == defined.last() {
-        return None;
-    }
     let n = defined.len() as f64;
     let below = defined.partition_point(|&sample| sample < value) as f64;
     let up_to = defined.partition_point(|&sample| sample <= value) as f64;
     let rank = ((below + up_to) / (2.0 * n)).clamp(0.5 / n, 1.0 - 0.5 / n);
     let bias = normal_quantile(rank);
     let percentile = |p: f64| quantile(&defined, normal_cdf(2.0 * bias + normal_quantile(p)));
-    Some((
+    let (low, high) = (
         percentile(TAIL).min(value),
         percentile(1.0 - TAIL).max(value),
-    ))
+    );
+    (low < high).then_some((low, high))
 }
 
 /// The `p`-quantile of sorted values, interpolated between the two it lies between.

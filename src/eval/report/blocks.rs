@@ -26,11 +26,21 @@ pub(super) enum Block {
     Text(String, String),
 }
 
-/// Cells under a header; columns after the first `names` hold figures.
+/// Cells under a header.
 pub(super) struct Table {
     pub header: Vec<String>,
     pub rows: Vec<Vec<String>>,
-    pub names: usize,
+}
+
+impl Table {
+    /// Whether a column has numbers only, to be aligned at their ends.
+    pub fn is_numeric(&self, column: usize) -> bool {
+        let is_number = |cell: &str| {
+            let number = cell.strip_suffix(" %").unwrap_or(cell);
+            matches!(number, "–" | "·") || number.parse::<f64>().is_ok()
+        };
+        self.rows.iter().all(|row| is_number(&row[column]))
+    }
 }
 
 /// The whole report. Wrong answers to issues of which `texts` has the text come with it.
@@ -46,11 +56,11 @@ pub(super) fn blocks(report: &Report, texts: &HashMap<IssueId, String>) -> Vec<B
     for comparison in &report.comparisons {
         compare(comparison, &mut blocks);
     }
-    if let Some(annotators) = &report.annotators {
-        agree(annotators, &mut blocks);
-    }
     for model in &report.models {
         evaluate(model, texts, &mut blocks);
+    }
+    if let Some(annotators) = &report.annotators {
+        agree(annotators, &mut blocks);
     }
     blocks
 }
@@ -75,7 +85,8 @@ fn introduction(report: &Report) -> String {
 pub(super) fn estimate(estimate: &Estimate) -> String {
     match (estimate.value, estimate.low, estimate.high) {
         (Some(value), Some(low), Some(high)) => {
-            format!("{} [{}, {}]", figure(value), figure(low), figure(high))
+            // The interval stays on one line.
+            format!("{} [{},\u{a0}{}]", figure(value), figure(low), figure(high))
         }
         (value, ..) => number(value),
     }
@@ -85,15 +96,10 @@ fn number(value: Option<f64>) -> String {
     value.map_or("–".into(), figure)
 }
 
-fn table<const N: usize>(
-    header: [&str; N],
-    names: usize,
-    rows: impl IntoIterator<Item = [String; N]>,
-) -> Block {
+fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> Block {
     Block::Table(Table {
         header: header.map(str::to_owned).into(),
         rows: rows.into_iter().map(Vec::from).collect(),
-        names,
     })
 }
 
@@ -123,7 +129,7 @@ fn overview(models: &[Evaluation]) -> Block {
         heads.collect::<Vec<_>>()
     });
     let header = ["model", "head", "issues", "accuracy", "kappa", "macro-F1"];
-    table(header, 2, rows)
+    table(header, rows)
 }
 
 fn compare(comparison: &Comparison, blocks: &mut Vec<Block>) {
@@ -159,7 +165,7 @@ fn compare(comparison: &Comparison, blocks: &mut Vec<Block>) {
         "p",
         "corrected",
     ];
-    blocks.push(table(header, 1, rows));
+    blocks.push(table(header, rows));
     blocks.push(Block::List(
         heads.iter().map(|head| head.verdict.clone()).collect(),
     ));
@@ -179,7 +185,7 @@ fn agree(annotators: &Annotators, blocks: &mut Vec<Block>) {
             estimate(&head.alpha),
         ]
     });
-    blocks.push(table(["head", "issues read twice", "alpha"], 1, alpha));
+    blocks.push(table(["head", "issues read twice", "alpha"], alpha));
     let pairs = |head: &HeadAnnotators| {
         let models = head.models.iter().flat_map(|model| &model.pairs);
         let rows = head.pairs.iter().chain(models).map(|pair| {
@@ -194,7 +200,7 @@ fn agree(annotators: &Annotators, blocks: &mut Vec<Block>) {
         rows.collect::<Vec<_>>()
     };
     let header = ["head", "pair", "issues", "agreement", "kappa"];
-    blocks.push(table(header, 2, annotators.heads.iter().flat_map(pairs)));
+    blocks.push(table(header, annotators.heads.iter().flat_map(pairs)));
     let verdicts = annotators.heads.iter().flat_map(|head| {
         let verdict = |model: &super::ModelAsAnnotator| {
             format!("{} on {}: {}", model.model, head.head, model.verdict)
@@ -268,7 +274,7 @@ fn summary(model: &Evaluation, blocks: &mut Vec<Block>) {
         String::new(),
     ]);
     let header = ["head", "issues", "accuracy", "kappa", "macro-F1"];
-    blocks.push(table(header, 1, rows));
+    blocks.push(table(header, rows));
     let rows = scopes().map(|(name, scope)| {
         [
             name,
@@ -285,7 +291,7 @@ fn summary(model: &Evaluation, blocks: &mut Vec<Block>) {
         "weighted F1",
         "Matthews",
     ];
-    blocks.push(table(header, 1, rows));
+    blocks.push(table(header, rows));
 }
 
 fn labels(head: &HeadEvaluation, blocks: &mut Vec<Block>) {
@@ -302,7 +308,7 @@ fn labels(head: &HeadEvaluation, blocks: &mut Vec<Block>) {
             ]
         });
         let header = ["label", "gold", "predicted", "precision", "recall", "F1"];
-        blocks.push(table(header, 1, rows));
+        blocks.push(table(header, rows));
     }
     blocks.push(Block::Heading(3, format!("Confusion of {}", head.head)));
     blocks.push(confusion(&head.all));
@@ -337,7 +343,6 @@ fn confusion(agreement: &Agreement) -> Block {
     Block::Table(Table {
         rows: rows.collect(),
         header: header.chain(letters.iter().cloned()).collect(),
-        names: 1,
     })
 }
 
@@ -378,7 +383,7 @@ fn probabilities(model: &Evaluation, blocks: &mut Vec<Block>) {
         "Brier score",
         "area under risk-coverage",
     ];
-    blocks.push(table(header, 1, rows));
+    blocks.push(table(header, rows));
     let rows = with().flat_map(|(head, _, selective)| {
         let rows = selective.coverage_at.iter().map(|at| {
             [
@@ -392,7 +397,7 @@ fn probabilities(model: &Evaluation, blocks: &mut Vec<Block>) {
         rows.collect::<Vec<_>>()
     });
     let header = ["head", "precision", "coverage", "least probability"];
-    blocks.push(table(header, 1, rows));
+    blocks.push(table(header, rows));
     let rows = with().flat_map(|(head, calibration, _)| {
         let bins = calibration.bins.iter().filter(|bin| bin.count > 0);
         let rows = bins.map(|bin| {
@@ -407,7 +412,7 @@ fn probabilities(model: &Evaluation, blocks: &mut Vec<Block>) {
         rows.collect::<Vec<_>>()
     });
     let header = ["head", "probability", "answers", "on average", "right"];
-    blocks.push(table(header, 1, rows));
+    blocks.push(table(header, rows));
 }
 
 fn groups(model: &Evaluation, blocks: &mut Vec<Block>) {
@@ -435,7 +440,7 @@ fn groups(model: &Evaluation, blocks: &mut Vec<Block>) {
         if !rows.is_empty() {
             blocks.push(Block::Heading(3, format!("By {title}")));
             let header = ["", "head", "issues", "accuracy", "kappa", "macro-F1"];
-            blocks.push(table(header, 2, rows));
+            blocks.push(table(header, rows));
         }
     }
 }
@@ -464,7 +469,7 @@ fn errors(model: &Evaluation, texts: &HashMap<IssueId, String>, blocks: &mut Vec
         "predicted",
         "probability",
     ];
-    blocks.push(table(header, 3, rows));
+    blocks.push(table(header, rows));
     for error in shown() {
         if let Some(text) = texts.get(&error.issue) {
             let line = format!(

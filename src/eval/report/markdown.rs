@@ -34,9 +34,9 @@ fn piped(table: &blocks::Table) -> String {
         let cells: Vec<String> = cells.iter().map(|cell| escaped(cell)).collect();
         format!("| {} |", cells.join(" | "))
     };
-    let rules = (0..table.header.len()).map(|column| match column < table.names {
-        true => "---",
-        false => "---:",
+    let rules = (0..table.header.len()).map(|column| match table.is_numeric(column) {
+        true => "---:",
+        false => "---",
     });
     let mut lines = vec![
         row(&table.header),
@@ -50,7 +50,7 @@ fn piped(table: &blocks::Table) -> String {
 fn escaped(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {
-        if c.is_control() {
+        if c.is_control() || c == '\u{a0}' {
             out.push(' ');
             continue;
         }

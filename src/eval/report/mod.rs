@@ -18,7 +18,8 @@ pub use terminal::terminal;
 /// A figure with its 95 % bootstrap interval.
 ///
 /// `value` is `None` where the figure is undefined on the data (kappa of one label throughout).
-/// The bounds are `None` where it is undefined in so many resamples that an interval would mislead,
+/// The bounds are `None` where it is undefined in more than a twentieth of the resamples, is the same
+/// in nearly all of them (accuracy of answers that are all right), so that an interval would mislead,
 /// or if no resamples were asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Estimate {

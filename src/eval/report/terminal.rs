@@ -63,7 +63,7 @@ fn laid_out(content: &blocks::Table, width: u16) -> String {
     }
     for (index, column) in table.column_iter_mut().enumerate() {
         column.set_padding((0, 2));
-        if index >= content.names && content.rows.iter().all(|row| !row[index].contains('[')) {
+        if content.is_numeric(index) {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
