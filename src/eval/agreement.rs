@@ -239,7 +239,7 @@ mod tests {
     use serde::Deserialize;
 
     use super::*;
-    use crate::eval::fixture::{aligned, answers, taxonomy};
+    use crate::eval::fixture::{aligned, answers, labels, taxonomy};
 
     #[derive(Deserialize)]
     struct Case {
@@ -277,36 +277,36 @@ mod tests {
         assert_eq!(counted, krippendorff_alpha(repeated.into_iter(), 2));
     }
 
-    /// Two annotators who differ on every tenth of 400 issues of two labels, and a model that says
-    /// what `model` makes of the first one's label.
+    /// Two annotators who differ on every tenth of 400 issues, and a model that says what `model` makes
+    /// of an issue's number and the first one's label, on the issues that it has.
     fn beside(model: impl Fn(usize, usize) -> Option<usize>) -> HeadAnnotators {
-        let taxonomy = taxonomy();
-        let of = |label: fn(usize) -> usize| {
-            (0..400).map(move |issue| Some(vec![Some(label(issue)), None, None]))
+        let label = |kind: usize| {
+            if kind == 0 {
+                "bug memory unknown"
+            } else {
+                "feature"
+            }
+        };
+        let annotator = |name: &str, kind: fn(usize) -> usize| Annotator {
+            name: name.into(),
+            labels: (1..=400)
+                .map(|issue| Some(labels(label(kind(issue)))))
+                .collect(),
         };
         let annotators = [
-            Annotator {
-                name: "first reading".into(),
-                labels: of(|issue| issue % 2).collect(),
-            },
-            Annotator {
-                name: "second reading".into(),
-                labels: of(|issue| {
-                    if issue % 10 == 0 {
-                        1 - issue % 2
-                    } else {
-                        issue % 2
-                    }
-                })
-                .collect(),
-            },
+            annotator("first reading", |issue| issue % 2),
+            annotator("second reading", |issue| {
+                (issue + usize::from(issue % 10 == 0)) % 2
+            }),
         ];
-        let answers = answers("m", (0..400).map(|issue| model(issue, issue % 2)));
+        let says = |issue| (model(issue, issue % 2).map_or("", label), 0.9);
+        let answers = answers("m", &(1..=400).map(says).collect::<Vec<_>>());
         let bootstrap = Bootstrap {
             resamples: 500,
             seed: 1,
         };
-        HeadUnits::new(&taxonomy, 0, &annotators, &[aligned(&answers)]).evaluate(&bootstrap)
+        let taxonomy = taxonomy();
+        HeadUnits::new(&taxonomy, 0, &annotators, &[aligned(&answers, 400)]).evaluate(&bootstrap)
     }
 
     #[test]

@@ -187,3 +187,86 @@ impl Aligned<'_> {
         self.answers.issues[self.places[issue]?].heads[head].as_ref()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eval::fixture::taxonomy;
+    use crate::prediction::fixture::{MODEL, predictions};
+    use crate::prediction::write::{Mode, PredictionWriter};
+
+    fn read(name: &str, text: &str) -> Result<Answers, EvalError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        Answers::read(&path, "m".into(), &taxonomy())
+    }
+
+    #[test]
+    fn a_file_of_predictions_gives_the_answers_of_the_predictions() {
+        let (folder, taxonomy) = (tempfile::tempdir().unwrap(), taxonomy());
+        for name in ["a.jsonl", "a.csv", "a.parquet"] {
+            let path = folder.path().join(name);
+            let mut writer =
+                PredictionWriter::create(&path, &taxonomy, MODEL, Mode::Create).unwrap();
+            writer.append(&predictions()).unwrap();
+            writer.finish().unwrap();
+            let read = Answers::read(&path, "m".into(), &taxonomy).unwrap();
+            let model = Some(MODEL.to_owned());
+            let expected = Answers::from_predictions("m".into(), model, predictions(), &taxonomy);
+            assert_eq!(read, expected, "{name}");
+            assert_eq!(expected.issues[1].heads[2].as_ref().unwrap().class, 1);
+            assert!(expected.issues[1].heads[2].as_ref().unwrap().abstained);
+            assert_eq!(
+                expected.issues[2].heads[1].as_ref().unwrap().class,
+                2,
+                "none is last"
+            );
+        }
+    }
+
+    #[test]
+    fn rows_without_a_known_label_are_put_aside_with_the_reason() {
+        let csv = "repo,number,kind\na/b,1,bug\na/b,2,Bug\na/b,3,\na/b,4,feature\n";
+        let answers = read("a.csv", csv).unwrap();
+        assert_eq!(
+            (answers.heads.as_slice(), answers.issues.len()),
+            ([0].as_slice(), 2)
+        );
+        let unusable: Vec<_> = answers
+            .unusable
+            .iter()
+            .map(|(id, why)| (id.number, why.as_str()))
+            .collect();
+        assert_eq!(
+            unusable,
+            [
+                (2, "predictions of \"Bug\", no label of kind"),
+                (3, "predictions without kind")
+            ]
+        );
+    }
+
+    #[test]
+    fn a_file_of_mostly_unknown_labels_is_of_another_taxonomy() {
+        let csv = "repo,number,kind\na/b,1,defect\na/b,2,defect\na/b,3,feature\n";
+        let error = read("a.csv", csv).unwrap_err().to_string();
+        assert!(
+            error.ends_with(
+                "a.csv: 2 of 3 rows have labels that the taxonomy has not, such as \"defect\" for kind; \
+                 give the file's own taxonomy with --taxonomy, or rename the labels"
+            ),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn predictions_under_another_taxonomy_are_refused() {
+        let line = r#"{"repo":"a/b","number":1,"sort":"bug","probability":{"sort":1},"distribution":{"sort":{"bug":1}},"abstained":[],"model":"m"}"#;
+        let error = read("a.jsonl", line).unwrap_err().to_string();
+        assert!(
+            error.contains("a.jsonl:1: not a prediction under this taxonomy"),
+            "{error}"
+        );
+    }
+}

@@ -533,3 +533,6 @@ fn month(date: &str) -> Option<&str> {
     });
     is_month.then_some(month)
 }
+
+#[cfg(test)]
+mod tests;

@@ -108,3 +108,78 @@ pub struct Annotator {
     /// that the annotator did not read.
     pub labels: Vec<Option<Vec<Option<usize>>>>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eval::fixture::taxonomy;
+
+    const GOLD: &str = r#"{"repo":"a/b","number":1,"kind":"feature","category":"none","root_cause":"none"}
+{"repo":"a/b","number":2,"kind":"bug","category":"gpu","root_cause":"unknown","first":{"kind":"bug","category":"gpu","root_cause":"unknown"},"second":{"kind":"feature","category":"none","root_cause":"none"}}
+"#;
+
+    fn files(texts: &[(&str, &str)]) -> (tempfile::TempDir, Vec<PathBuf>) {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |&(name, text): &(&str, &str)| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let paths = texts.iter().map(write).collect();
+        (folder, paths)
+    }
+
+    #[test]
+    fn the_file_is_named_by_its_hash_and_its_readings_are_annotators() {
+        let (_folder, paths) = files(&[("gold.jsonl", GOLD)]);
+        let gold = GoldFile::read(&paths[0], &taxonomy()).unwrap();
+        assert_eq!(
+            (gold.summary.file.as_str(), gold.summary.issues),
+            ("gold.jsonl", 2)
+        );
+        assert_eq!(gold.summary.sha256.len(), 64);
+        let readings = gold.readings();
+        assert_eq!(readings[1].name, "second reading");
+        assert_eq!(readings[1].labels, [None, Some(vec![Some(1), None, None])]);
+    }
+
+    #[test]
+    fn a_file_without_annotations_is_refused() {
+        let (_folder, paths) = files(&[("gold.jsonl", "\n")]);
+        let error = GoldFile::read(&paths[0], &taxonomy())
+            .unwrap_err()
+            .to_string();
+        assert!(error.ends_with(
+            "gold.jsonl: there is no annotation in it; give a file of gold annotations"
+        ));
+    }
+
+    #[test]
+    fn annotators_go_by_their_names_across_files_and_else_by_the_file() {
+        let line = |number: u64, annotator: &str| {
+            format!(
+                r#"{{"repo":"a/b","number":{number},"kind":"feature","category":"none","root_cause":"none"{annotator}}}"#
+            )
+        };
+        let ada = r#","annotator":"ada""#;
+        let (_folder, paths) = files(&[
+            ("gold.jsonl", GOLD),
+            ("one.jsonl", &[line(1, ada), line(3, ada)].join("\n")),
+            ("two.jsonl", &[line(2, ada), line(1, "")].join("\n")),
+        ]);
+        let gold = GoldFile::read(&paths[0], &taxonomy()).unwrap();
+        let annotators = gold.annotators(&paths[1..], &taxonomy()).unwrap();
+        let feature = Some(vec![Some(1), None, None]);
+        let found: Vec<_> = annotators
+            .iter()
+            .map(|a| (a.name.as_str(), &a.labels[..]))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                ("ada", [feature.clone(), feature.clone()].as_slice()),
+                ("two", [feature, None].as_slice())
+            ]
+        );
+    }
+}

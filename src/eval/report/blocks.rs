@@ -85,8 +85,7 @@ fn introduction(report: &Report) -> String {
 pub(super) fn estimate(estimate: &Estimate) -> String {
     match (estimate.value, estimate.low, estimate.high) {
         (Some(value), Some(low), Some(high)) => {
-            // The interval stays on one line.
-            format!("{} [{},\u{a0}{}]", figure(value), figure(low), figure(high))
+            format!("{} [{}, {}]", figure(value), figure(low), figure(high))
         }
         (value, ..) => number(value),
     }

@@ -50,7 +50,7 @@ fn piped(table: &blocks::Table) -> String {
 fn escaped(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {
-        if c.is_control() || c == '\u{a0}' {
+        if c.is_control() {
             out.push(' ');
             continue;
         }
@@ -60,4 +60,30 @@ fn escaped(text: &str) -> String {
         out.push(c);
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eval::report::fixture::report;
+
+    #[test]
+    fn tables_have_pipes_and_numbers_to_the_right() {
+        let markdown = markdown(&report());
+        for line in [
+            "## m (m-1a2b3c4d)\n",
+            "| head | issues | accuracy | kappa | macro-F1 |\n|---|---:|---|---|---|\n| kind | 4 | 0.333 [0.100, 0.600] |",
+            "| https://github.com/a/b/issues/2 | kind | bug | 0.100 | feature | 0.900 |",
+        ] {
+            assert!(markdown.contains(line), "{line:?} is not in\n{markdown}");
+        }
+    }
+
+    #[test]
+    fn a_name_cannot_break_a_table() {
+        let mut report = report();
+        report.models[0].groups[0].name = "a|b\n<i>".into();
+        let markdown = markdown(&report);
+        assert!(markdown.contains("| a\\|b \\<i> | kind |"), "{markdown}");
+    }
 }

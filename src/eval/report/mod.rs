@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::issue::IssueId;
 
 mod blocks;
+#[cfg(test)]
+mod fixture;
 mod markdown;
 mod terminal;
 
