@@ -56,7 +56,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            epochs: 4,
+            epochs: 6,
             batch_size: 16,
             learning_rate: 8e-5,
             head_learning_rate: 1.6e-3,
