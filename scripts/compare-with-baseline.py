@@ -6,7 +6,7 @@
     scripts/compare-with-baseline.py ISSUES.json... [--model DIR]
 
 The baseline is what one tries first: TF-IDF of words, word pairs and character 3- to 5-grams of title
-and body, and one logistic regression a head, trained on the annotations the model was trained on. Both
+and body, and a class-balanced logistic regression a head, trained on the annotations the model was trained on. Both
 label the gold issues found in ISSUES, with `none` where a head does not apply. Figures are
 scikit-learn's.
 """
@@ -20,6 +20,7 @@ from pathlib import Path
 
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.metrics import accuracy_score, cohen_kappa_score, f1_score
 from sklearn.pipeline import make_pipeline, make_union
 
@@ -48,7 +49,10 @@ def baseline(train_texts, train_labels, texts):
     test = features.transform(texts)
     predictions = {}
     for head in HEADS:
-        regression = LogisticRegression(C=10, max_iter=1000)
+        # Strength and balance were the best of four tried on a validation split of the annotations.
+        regression = OneVsRestClassifier(
+            LogisticRegression(C=30, class_weight="balanced", solver="liblinear", dual=True, max_iter=200)
+        )
         predictions[head] = regression.fit(train, [label[head] for label in train_labels]).predict(test)
     return predictions
 

@@ -3,7 +3,8 @@
 //! | file | what |
 //! |---|---|
 //! | `config.json`, `tokenizer.json`, `model.safetensors` | the encoder, as `transformers.AutoModel` loads it |
-//! | `heads.safetensors` | `<head>.weight`, `<head>.bias` |
+//! | `heads.safetensors` | the encoder's heads: `<head>.weight`, `<head>.bias` |
+//! | `lexical.safetensors` | the lexical branch: `idf`, `<head>.weight`, `<head>.bias` |
 //! | `taxonomy.toml` | the heads' labels |
 //! | `faultlens.json` | [`Manifest`]: text settings, calibration, where the model comes from |
 //! | `README.md` | model card |
@@ -20,19 +21,24 @@ use sha2::{Digest, Sha256};
 use tokenizers::{Tokenizer, TruncationParams};
 
 use super::encoder::Config;
+use super::heads::BranchWeights;
+use super::lexical::Lexical;
 use crate::taxonomy::{Taxonomy, TaxonomyError};
 
 pub const CONFIG: &str = "config.json";
 pub const TOKENIZER: &str = "tokenizer.json";
 pub const WEIGHTS: &str = "model.safetensors";
 pub const HEADS: &str = "heads.safetensors";
+pub const LEXICAL: &str = "lexical.safetensors";
 pub const TAXONOMY: &str = "taxonomy.toml";
 pub const MANIFEST: &str = "faultlens.json";
 pub const CARD: &str = "README.md";
 
 /// The files of a base model, and those that a fine-tuned one has besides.
 pub const BASE_FILES: &[&str] = &[CONFIG, TOKENIZER, WEIGHTS];
-pub const BUNDLE_FILES: &[&str] = &[CONFIG, TOKENIZER, WEIGHTS, HEADS, TAXONOMY, MANIFEST];
+pub const BUNDLE_FILES: &[&str] = &[
+    CONFIG, TOKENIZER, WEIGHTS, HEADS, LEXICAL, TAXONOMY, MANIFEST,
+];
 
 /// The manifest's format this version reads and writes.
 const FORMAT: u32 = 1;
@@ -73,8 +79,8 @@ pub struct Manifest {
     /// Names the weights in predictions: the model's name and the first digits of their hash.
     pub id: String,
     pub text: TextSettings,
-    /// Temperature by head.
-    pub calibration: BTreeMap<String, f32>,
+    /// By head, how much the logits of each branch count.
+    pub calibration: BTreeMap<String, BranchWeights>,
     pub provenance: serde_json::Value,
 }
 
@@ -150,6 +156,7 @@ pub struct Bundle {
     pub taxonomy: Taxonomy,
     /// The heads' tensors in f32, `<head>.weight` and `<head>.bias`.
     pub heads: HashMap<String, Tensor>,
+    pub lexical: Lexical,
     pub manifest: Manifest,
 }
 
@@ -167,48 +174,22 @@ impl Bundle {
         }
         let taxonomy = Taxonomy::from_path(&folder.join(TAXONOMY))?;
         let heads = load_tensors(&folder.join(HEADS), device)?;
-        let base = Base::load(folder, device)?;
-        let bundle = Self {
-            base,
+        check(folder, &taxonomy, &heads, &manifest)?;
+        let sizes: Vec<(String, usize)> = taxonomy
+            .heads
+            .iter()
+            .map(|head| (head.name.clone(), head.labels.len()))
+            .collect();
+        let path = folder.join(LEXICAL);
+        let lexical = Lexical::from_tensors(&load_tensors(&path, &Device::Cpu)?, &sizes)
+            .map_err(|error| BundleError::Unreadable(path, error.to_string()))?;
+        Ok(Self {
+            base: Base::load(folder, device)?,
             taxonomy,
             heads,
+            lexical,
             manifest,
-        };
-        bundle.check(folder)?;
-        Ok(bundle)
-    }
-
-    fn check(&self, folder: &Path) -> Result<(), BundleError> {
-        let mismatch = |problem| BundleError::TaxonomyMismatch {
-            folder: folder.to_owned(),
-            problem,
-        };
-        for head in &self.taxonomy.heads {
-            let weight = self.heads.get(&format!("{}.weight", head.name));
-            let rows = weight.map(|weight| weight.dims()[0]);
-            if rows != Some(head.labels.len()) {
-                return Err(mismatch(match rows {
-                    None => format!("there are no weights for head {}", head.name),
-                    Some(rows) => format!(
-                        "head {} has {} labels, its weights {rows} rows",
-                        head.name,
-                        head.labels.len()
-                    ),
-                }));
-            }
-            if !self.manifest.calibration.contains_key(&head.name) {
-                return Err(mismatch(format!(
-                    "{MANIFEST} has no temperature for {}",
-                    head.name
-                )));
-            }
-        }
-        match self.heads.len() == 2 * self.taxonomy.heads.len() {
-            true => Ok(()),
-            false => Err(mismatch(
-                "there are weights of heads that the taxonomy lacks".into(),
-            )),
-        }
+        })
     }
 
     /// Writes the folder, weights in f16, replacing one that is there only once all is written.
@@ -235,9 +216,17 @@ impl Bundle {
 
         let weights = serialize_f16(&self.base.tensors)?;
         let heads = serialize_f16(&self.heads)?;
+        let names: Vec<String> = self
+            .taxonomy
+            .heads
+            .iter()
+            .map(|head| head.name.clone())
+            .collect();
+        let lexical = serialize_f16(&self.lexical.tensors(&names)?)?;
         let digest = Sha256::new()
             .chain_update(&weights)
             .chain_update(&heads)
+            .chain_update(&lexical)
             .finalize();
         let digest: String = digest
             .iter()
@@ -251,6 +240,7 @@ impl Bundle {
 
         write(WEIGHTS, &weights)?;
         write(HEADS, &heads)?;
+        write(LEXICAL, &lexical)?;
         write(CONFIG, &pretty(&self.base.config_json))?;
         let tokenizer = self
             .base
@@ -271,6 +261,46 @@ impl Bundle {
         } else {
             fs::rename(&staged, folder).map_err(unwritable)
         }
+    }
+}
+
+/// Whether taxonomy, heads and calibration are of one model.
+fn check(
+    folder: &Path,
+    taxonomy: &Taxonomy,
+    heads: &HashMap<String, Tensor>,
+    manifest: &Manifest,
+) -> Result<(), BundleError> {
+    let mismatch = |problem| BundleError::TaxonomyMismatch {
+        folder: folder.to_owned(),
+        problem,
+    };
+
+    for head in &taxonomy.heads {
+        let weight = heads.get(&format!("{}.weight", head.name));
+        let rows = weight.map(|weight| weight.dims()[0]);
+        if rows != Some(head.labels.len()) {
+            return Err(mismatch(match rows {
+                None => format!("there are no weights for head {}", head.name),
+                Some(rows) => format!(
+                    "head {} has {} labels, its weights {rows} rows",
+                    head.name,
+                    head.labels.len()
+                ),
+            }));
+        }
+        if !manifest.calibration.contains_key(&head.name) {
+            return Err(mismatch(format!(
+                "{MANIFEST} has no calibration of {}",
+                head.name
+            )));
+        }
+    }
+    match heads.len() == 2 * taxonomy.heads.len() {
+        true => Ok(()),
+        false => Err(mismatch(
+            "there are weights of heads that the taxonomy lacks".into(),
+        )),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use candle_core::{D, Result, Tensor};
 use candle_nn::VarBuilder;
+use serde::{Deserialize, Serialize};
 
 use super::ops;
 use crate::prediction::HeadPrediction;
@@ -60,16 +61,34 @@ pub fn loss(logits: &[Tensor], labels: &[&[Option<usize>]], smoothing: f64) -> R
     total / count as f64
 }
 
+/// How much the logits of each branch count for a head: what calibration fits. With `lexical` 0,
+/// `1/encoder` is the temperature of Guo et al. 2017.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct BranchWeights {
+    pub encoder: f32,
+    pub lexical: f32,
+}
+
+impl BranchWeights {
+    /// The head's logits, from those of both branches.
+    pub fn combine(self, encoder: &[f32], lexical: &[f32]) -> Vec<f32> {
+        encoder
+            .iter()
+            .zip(lexical)
+            .map(|(e, l)| self.encoder * e + self.lexical * l)
+            .collect()
+    }
+}
+
 /// Turns one issue's logits, a row per head, into labels that are consistent with the taxonomy.
 ///
 /// Heads are decided in order. A head that applies takes its most probable label; one that does not
 /// apply, given the labels already decided, takes none. The distribution is the marginal one: a
 /// conditional head's probabilities are multiplied by the probability that it applies, so that each
-/// is the probability of that label being right. `temperatures` divide the logits of each head (Guo
-/// et al. 2017); a label less probable than `min_confidence` is abstained from.
+/// is the probability of that label being right. A label less probable than `min_confidence` is
+/// abstained from.
 pub fn decode(
     logits: &[Vec<f32>],
-    temperatures: &[f32],
     taxonomy: &Taxonomy,
     min_confidence: f32,
 ) -> Vec<HeadPrediction> {
@@ -84,7 +103,7 @@ pub fn decode(
                 .map(|&label| heads[condition.head].distribution[label])
                 .sum()
         });
-        let mut distribution = softmax(logits, temperatures[head]);
+        let mut distribution = softmax(logits);
         distribution.iter_mut().for_each(|p| *p *= applies);
         let label = taxonomy
             .applies(head, &labels)
@@ -105,13 +124,10 @@ pub fn decode(
     heads
 }
 
-/// `softmax(logits / temperature)`.
-pub fn softmax(logits: &[f32], temperature: f32) -> Vec<f32> {
+/// Exponentials of the logits, scaled to sum to 1.
+pub fn softmax(logits: &[f32]) -> Vec<f32> {
     let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let mut values: Vec<f32> = logits
-        .iter()
-        .map(|x| ((x - max) / temperature).exp())
-        .collect();
+    let mut values: Vec<f32> = logits.iter().map(|x| (x - max).exp()).collect();
     let sum: f32 = values.iter().sum();
     values.iter_mut().for_each(|x| *x /= sum);
     values
@@ -172,7 +188,7 @@ mod tests {
                 (0..3).map(|_| random()).collect(),
                 (0..2).map(|_| random()).collect(),
             ];
-            let heads = decode(&logits, &[1.0, 0.7], &taxonomy(), 0.0);
+            let heads = decode(&logits, &taxonomy(), 0.0);
             assert_eq!(heads[1].label.is_some(), heads[0].label == Some(0));
             for head in heads {
                 assert!((head.distribution.iter().sum::<f32>() - 1.0).abs() < 1e-5);
@@ -186,7 +202,7 @@ mod tests {
     fn a_conditional_label_is_as_probable_as_the_head_applying_and_the_label() {
         // P(bug) = 1/2, P(memory | bug) = 3/4
         let logits = vec![vec![2f32.ln(), 0.0, 0.0], vec![3f32.ln(), 0.0]];
-        let heads = decode(&logits, &[1.0, 1.0], &taxonomy(), 0.4);
+        let heads = decode(&logits, &taxonomy(), 0.4);
         assert!((heads[1].probability - 0.375).abs() < 1e-6);
         assert!((heads[1].distribution[2] - 0.5).abs() < 1e-6);
         assert!(!heads[0].abstained && heads[1].abstained);

@@ -12,12 +12,14 @@ pub mod bundle;
 pub mod encoder;
 pub mod heads;
 pub mod hub;
+pub mod lexical;
 mod ops;
 
 use batch::{Batch, group_by_length};
 use bundle::{Bundle, BundleError};
 use encoder::{Dropout, Encoder};
-use heads::Heads;
+use heads::{BranchWeights, Heads};
+use lexical::Lexical;
 
 use crate::issue::Issue;
 use crate::issue::condense::condense;
@@ -32,7 +34,9 @@ pub struct Classifier {
     max_tokens: usize,
     network: Network,
     taxonomy: Taxonomy,
-    temperatures: Vec<f32>,
+    lexical: Lexical,
+    /// By head, how much each branch counts.
+    weights: Vec<BranchWeights>,
     id: String,
 }
 
@@ -68,12 +72,13 @@ impl Classifier {
         Ok(Self {
             tokenizer: bundle.base.truncating_tokenizer(max_tokens)?,
             max_tokens,
-            temperatures: bundle
+            weights: bundle
                 .taxonomy
                 .heads
                 .iter()
-                .map(|h| calibration[&h.name])
+                .map(|head| calibration[&head.name])
                 .collect(),
+            lexical: bundle.lexical,
             network: Network::load(encoder, heads, &bundle.base.config, &bundle.taxonomy)?,
             taxonomy: bundle.taxonomy,
             id: bundle.manifest.id,
@@ -106,25 +111,43 @@ impl Classifier {
         issues: &[Issue],
         settings: &ClassifySettings,
     ) -> Result<Vec<Prediction>, ModelError> {
-        let sequences: Vec<Vec<u32>> = issues
+        let read: Vec<(Vec<u32>, Vec<Vec<f32>>)> = issues
             .par_iter()
-            .map(|issue| tokenize(&self.tokenizer, &self.text(issue)))
-            .collect::<Result<_, _>>()?;
-        let logits = self.network.logits(&sequences, settings.batch_tokens)?;
+            .map(|Issue { title, body, .. }| {
+                let tokens = tokenize(&self.tokenizer, &condense(title, body, self.max_tokens))?;
+                let words = condense(title, body, lexical::MAX_TOKENS);
+                Ok((tokens, self.lexical.logits(&words)))
+            })
+            .collect::<Result<_, ModelError>>()?;
+        let (sequences, lexical): (Vec<_>, Vec<_>) = read.into_iter().unzip();
+        let encoder = self.network.logits(&sequences, settings.batch_tokens)?;
         Ok(issues
             .iter()
-            .zip(logits)
-            .map(|(issue, logits)| Prediction {
+            .zip(encoder.iter().zip(&lexical))
+            .map(|(issue, (encoder, lexical))| Prediction {
                 id: issue.id.clone(),
                 heads: heads::decode(
-                    &logits,
-                    &self.temperatures,
+                    &combine(&self.weights, encoder, lexical),
                     &self.taxonomy,
                     settings.min_confidence,
                 ),
             })
             .collect())
     }
+}
+
+/// One issue's logits, a row per head, from those of both branches.
+pub(crate) fn combine(
+    weights: &[BranchWeights],
+    encoder: &[Vec<f32>],
+    lexical: &[Vec<f32>],
+) -> Vec<Vec<f32>> {
+    let branches = encoder.iter().zip(lexical);
+    weights
+        .iter()
+        .zip(branches)
+        .map(|(weights, (encoder, lexical))| weights.combine(encoder, lexical))
+        .collect()
 }
 
 #[derive(Debug, thiserror::Error)]

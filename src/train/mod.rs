@@ -13,6 +13,7 @@ mod calibration;
 mod optimizer;
 mod sampling;
 
+use calibration::{Labelled, fit_weights};
 use optimizer::{AdamW, Parameter, schedule};
 use sampling::{epoch_batches, validates};
 
@@ -22,7 +23,9 @@ use crate::issue::condense::condense;
 use crate::model::batch::Batch;
 use crate::model::bundle::{Base, Bundle, BundleError, Manifest, TextSettings};
 use crate::model::encoder::Dropout;
-use crate::model::{ModelError, Network, builder, heads, tokenize};
+use crate::model::heads::BranchWeights;
+use crate::model::lexical::{self, Lexical};
+use crate::model::{ModelError, Network, builder, combine, heads, tokenize};
 use crate::taxonomy::Taxonomy;
 
 /// How to fine-tune. [`Settings::validate`] checks it.
@@ -56,7 +59,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            epochs: 4,
+            epochs: 6,
             batch_size: 16,
             learning_rate: 8e-5,
             head_learning_rate: 1.6e-3,
@@ -197,7 +200,7 @@ pub fn unseen_labels(taxonomy: &Taxonomy, examples: &[Example]) -> Vec<String> {
     unseen
 }
 
-/// Fine-tunes all of `base` with new heads for `taxonomy`, and tells `observe` how it goes. Raising
+/// Fine-tunes all of `base` with new heads for `taxonomy`, trains the lexical branch beside it, and tells `observe` how it goes. Raising
 /// `stop` ends it after the running step, with a last validation. Returns the metrics of every epoch;
 /// the models come as [`Event::Improved`].
 ///
@@ -226,14 +229,15 @@ pub fn train(
         let (loss, completed) = trainer.epoch(epoch, steps, stop, observe)?;
         observe(Event::Validating)?;
         let logits = trainer.validation_logits()?;
-        let metrics = trainer.metrics(epoch, completed, loss, &logits);
+        let weights = trainer.fit_weights(&logits);
+        let metrics = trainer.metrics(epoch, completed, loss, &logits, &weights);
         observe(Event::Epoch(&metrics))?;
         // Without a validation split the last epoch counts as the best.
         let score = metrics.mean_macro_f1.unwrap_or(epoch as f64);
         history.push(metrics);
         if score > best {
             best = score;
-            observe(Event::Improved(&mut trainer.bundle(&logits)?))?;
+            observe(Event::Improved(&mut trainer.bundle(&weights)?))?;
         }
         if stop.load(Ordering::Relaxed) {
             break;
@@ -254,6 +258,9 @@ struct Trainer {
     settings: Settings,
     training: Vec<Sequence>,
     validation: Vec<Sequence>,
+    lexical: Lexical,
+    /// The lexical branch's logits of the validation split, a row per head for each issue.
+    validation_lexical: Vec<Vec<Vec<f32>>>,
     network: Network,
     optimizer: AdamW,
     step: usize,
@@ -273,27 +280,36 @@ impl Trainer {
             ));
         }
         let tokenizer = base.truncating_tokenizer(settings.max_tokens)?;
-        let sequences: Vec<Sequence> = examples
+        let sequences: Vec<(Sequence, String)> = examples
             .par_iter()
             .map(|example| {
                 let Issue { title, body, .. } = &example.issue;
                 let tokens = tokenize(&tokenizer, &condense(title, body, settings.max_tokens))?;
-                Ok(Sequence {
-                    tokens,
-                    labels: example.labels.clone(),
-                })
+                let labels = example.labels.clone();
+                let words = condense(title, body, lexical::MAX_TOKENS);
+                Ok((Sequence { tokens, labels }, words))
             })
             .collect::<Result<_, ModelError>>()?;
-        let (mut training, mut validation) = (Vec::new(), Vec::new());
-        for (example, sequence) in examples.iter().zip(sequences) {
-            match validates(&example.issue.id, settings.validation) {
-                true => validation.push(sequence),
-                false => training.push(sequence),
-            }
-        }
+        let is_validation = |example: &Example| validates(&example.issue.id, settings.validation);
+        let (validation, training): (Vec<_>, Vec<_>) = examples
+            .iter()
+            .zip(sequences)
+            .partition(|(example, _)| is_validation(example));
         if training.is_empty() {
             return Err(TrainError::NoExamples(examples.len()));
         }
+        let unzip = |part: Vec<(&Example, (Sequence, String))>| -> (Vec<Sequence>, Vec<String>) {
+            part.into_iter().map(|(_, read)| read).unzip()
+        };
+        let (training, words) = unzip(training);
+        let labels: Vec<&[Option<usize>]> = training.iter().map(|s| s.labels.as_slice()).collect();
+        let label_counts: Vec<usize> = taxonomy.heads.iter().map(|h| h.labels.len()).collect();
+        let lexical = Lexical::train(&words, &labels, &label_counts, settings.seed);
+        let (validation, words) = unzip(validation);
+        let validation_lexical = words
+            .par_iter()
+            .map(|words| lexical.logits(words))
+            .collect();
 
         // Tensors that the encoder does not use, such as a pooler, are left behind.
         base.tensors.retain(|name, _| {
@@ -341,6 +357,8 @@ impl Trainer {
             settings,
             training,
             validation,
+            lexical,
+            validation_lexical,
             network,
             optimizer: AdamW::new(parameters)?,
             step: 0,
@@ -408,13 +426,16 @@ impl Trainer {
         completed: f64,
         loss: f64,
         logits: &[Vec<Vec<f32>>],
+        weights: &[BranchWeights],
     ) -> EpochMetrics {
         let mut heads = BTreeMap::new();
         if !self.validation.is_empty() {
-            let uncalibrated = vec![1.0; self.taxonomy.heads.len()];
             let predicted: Vec<_> = logits
                 .iter()
-                .map(|logits| heads::decode(logits, &uncalibrated, &self.taxonomy, 0.0))
+                .zip(&self.validation_lexical)
+                .map(|(encoder, lexical)| {
+                    heads::decode(&combine(weights, encoder, lexical), &self.taxonomy, 0.0)
+                })
                 .collect();
             for (head, definition) in self.taxonomy.heads.iter().enumerate() {
                 let none = definition.labels.len();
@@ -451,8 +472,31 @@ impl Trainer {
         }
     }
 
-    /// A copy of the model as it is now, calibrated on its validation logits.
-    fn bundle(&self, logits: &[Vec<Vec<f32>>]) -> Result<Bundle, TrainError> {
+    /// How much each branch counts for each head, given the encoder's validation logits.
+    fn fit_weights(&self, logits: &[Vec<Vec<f32>>]) -> Vec<BranchWeights> {
+        (0..self.taxonomy.heads.len())
+            .map(|head| {
+                let issues = self
+                    .validation
+                    .iter()
+                    .zip(logits)
+                    .zip(&self.validation_lexical);
+                let examples: Vec<Labelled<'_>> = issues
+                    .filter_map(|((sequence, encoder), lexical)| {
+                        Some(Labelled {
+                            encoder: &encoder[head],
+                            lexical: &lexical[head],
+                            label: sequence.labels[head]?,
+                        })
+                    })
+                    .collect();
+                fit_weights(&examples)
+            })
+            .collect()
+    }
+
+    /// A copy of the model as it is now.
+    fn bundle(&self, weights: &[BranchWeights]) -> Result<Bundle, TrainError> {
         let (mut encoder, mut heads) = (HashMap::new(), HashMap::new());
         for Parameter { name, var, .. } in self.optimizer.parameters() {
             let tensor = var.as_tensor().copy()?;
@@ -461,15 +505,6 @@ impl Trainer {
                 None => encoder.insert(name.clone(), tensor),
             };
         }
-        let temperature = |head: usize| {
-            let pairs: Vec<(&[f32], usize)> = self
-                .validation
-                .iter()
-                .zip(logits)
-                .filter_map(|(sequence, logits)| Some((&logits[head][..], sequence.labels[head]?)))
-                .collect();
-            calibration::fit_temperature(&pairs)
-        };
         let names = self.taxonomy.heads.iter().map(|head| head.name.clone());
         Ok(Bundle {
             base: Base {
@@ -479,16 +514,14 @@ impl Trainer {
                 tensors: encoder,
             },
             heads,
+            lexical: self.lexical.clone(),
             manifest: Manifest {
                 format: 0,         // set when saved
                 id: String::new(), // set when saved
                 text: TextSettings {
                     max_tokens: self.settings.max_tokens,
                 },
-                calibration: names
-                    .enumerate()
-                    .map(|(i, name)| (name, temperature(i)))
-                    .collect(),
+                calibration: names.zip(weights.iter().copied()).collect(),
                 provenance: serde_json::json!({ "settings": self.settings }),
             },
             taxonomy: self.taxonomy.clone(),

@@ -1,0 +1,323 @@
+//! The lexical branch: a linear classifier over words and character n-grams, beside the encoder.
+//!
+//! Error codes and library names decide many issues, and a sub-word encoder with few examples does not
+//! learn them all. Features are words, pairs of neighbouring words and character 3- to 5-grams within
+//! words, hashed into buckets (Weinberger et al. 2009), weighted by TF-IDF with sublinear term
+//! frequency and scaled to length 1. Each head is a multinomial logistic regression with
+//! class-balanced weights, trained where the head applies by AdaGrad (Duchi et al. 2011).
+
+use std::collections::HashMap;
+
+use candle_core::{Device, Result, Tensor};
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
+
+use super::heads::softmax;
+
+/// Features are hashed into this many buckets.
+const BUCKETS: usize = 1 << 16;
+/// Tokens of the condensed text that the branch reads: more than the encoder has room for.
+pub const MAX_TOKENS: usize = 512;
+/// A character n-gram is looked for in no more than this many characters of a word.
+const MAX_WORD: usize = 40;
+
+const EPOCHS: usize = 20;
+const LEARNING_RATE: f32 = 0.1;
+
+/// Inverse document frequencies and, for every head, weights.
+#[derive(Clone)]
+pub struct Lexical {
+    /// (buckets)
+    idf: Vec<f32>,
+    heads: Vec<LinearHead>,
+}
+
+#[derive(Clone)]
+struct LinearHead {
+    /// (buckets, labels): a feature's weights lie side by side.
+    weights: Vec<f32>,
+    /// (labels)
+    bias: Vec<f32>,
+}
+
+/// A text's non-zero features: bucket and value.
+type Features = Vec<(u32, f32)>;
+
+impl Lexical {
+    /// Trains on texts and their labels (an entry per head, `None` where it does not apply), for heads
+    /// with `label_counts` labels. Deterministic.
+    pub fn train(
+        texts: &[String],
+        labels: &[&[Option<usize>]],
+        label_counts: &[usize],
+        seed: u64,
+    ) -> Self {
+        let counts: Vec<HashMap<u32, f32>> = texts.par_iter().map(|text| count(text)).collect();
+        let mut document_frequency = vec![0f32; BUCKETS];
+        for bucket in counts.iter().flat_map(HashMap::keys) {
+            document_frequency[*bucket as usize] += 1.0;
+        }
+        let documents = texts.len() as f32;
+        let idf: Vec<f32> = document_frequency
+            .iter()
+            .map(|df| ((1.0 + documents) / (1.0 + df)).ln() + 1.0)
+            .collect();
+        let features: Vec<Features> = counts.into_par_iter().map(|c| weigh(c, &idf)).collect();
+        let heads = label_counts
+            .par_iter()
+            .enumerate()
+            .map(|(head, &count)| {
+                let examples: Vec<(&Features, usize)> = features
+                    .iter()
+                    .zip(labels)
+                    .filter_map(|(features, labels)| Some((features, labels[head]?)))
+                    .collect();
+                LinearHead::train(&examples, count, seed)
+            })
+            .collect();
+        Self { idf, heads }
+    }
+
+    /// Logits of a condensed text, a row per head.
+    pub fn logits(&self, text: &str) -> Vec<Vec<f32>> {
+        let features = weigh(count(text), &self.idf);
+        self.heads
+            .iter()
+            .map(|head| head.logits(&features))
+            .collect()
+    }
+
+    /// The tensors of a bundle: `idf` (buckets), `<head>.weight` (buckets, labels), `<head>.bias`.
+    pub fn tensors(&self, heads: &[String]) -> Result<HashMap<String, Tensor>> {
+        let device = &Device::Cpu;
+        let mut tensors = HashMap::new();
+        tensors.insert(
+            "idf".into(),
+            Tensor::from_slice(&self.idf, BUCKETS, device)?,
+        );
+        for (name, head) in heads.iter().zip(&self.heads) {
+            let labels = head.bias.len();
+            let weight = Tensor::from_slice(&head.weights, (BUCKETS, labels), device)?;
+            tensors.insert(format!("{name}.weight"), weight);
+            tensors.insert(
+                format!("{name}.bias"),
+                Tensor::from_slice(&head.bias, labels, device)?,
+            );
+        }
+        Ok(tensors)
+    }
+
+    /// The branch that [`Lexical::tensors`] gave, for heads of the given names and numbers of labels.
+    ///
+    /// # Errors
+    /// A tensor is missing or has another shape.
+    pub fn from_tensors(
+        tensors: &HashMap<String, Tensor>,
+        heads: &[(String, usize)],
+    ) -> Result<Self> {
+        let get = |name: &str, shape: &[usize]| match tensors.get(name) {
+            Some(tensor) if tensor.dims() == shape => tensor.flatten_all()?.to_vec1::<f32>(),
+            Some(tensor) => {
+                candle_core::bail!("{name} has shape {:?}, not {shape:?}", tensor.dims())
+            }
+            None => candle_core::bail!("{name} is missing"),
+        };
+        Ok(Self {
+            idf: get("idf", &[BUCKETS])?,
+            heads: heads
+                .iter()
+                .map(|(name, labels)| {
+                    Ok(LinearHead {
+                        weights: get(&format!("{name}.weight"), &[BUCKETS, *labels])?,
+                        bias: get(&format!("{name}.bias"), &[*labels])?,
+                    })
+                })
+                .collect::<Result<_>>()?,
+        })
+    }
+}
+
+impl LinearHead {
+    fn train(examples: &[(&Features, usize)], labels: usize, seed: u64) -> Self {
+        let mut head = Self {
+            weights: vec![0.0; BUCKETS * labels],
+            bias: vec![0.0; labels],
+        };
+        // Weights that make every label count as much, 1 on average.
+        let mut frequency = vec![0f32; labels];
+        examples
+            .iter()
+            .for_each(|(_, label)| frequency[*label] += 1.0);
+        let present = frequency.iter().filter(|f| **f > 0.0).count() as f32;
+        let balance: Vec<f32> = frequency
+            .iter()
+            .map(|f| examples.len() as f32 / (present * f.max(1.0)))
+            .collect();
+
+        let mut squares = vec![1e-6f32; head.weights.len()];
+        let mut bias_squares = vec![1e-6f32; labels];
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut order: Vec<usize> = (0..examples.len()).collect();
+        for _ in 0..EPOCHS {
+            order.shuffle(&mut rng);
+            for &i in &order {
+                let (features, label) = examples[i];
+                let mut error = softmax(&head.logits(features));
+                error[label] -= 1.0;
+                error.iter_mut().for_each(|e| *e *= balance[label]);
+                let step = |weight: &mut f32, square: &mut f32, gradient: f32| {
+                    *square += gradient * gradient;
+                    *weight -= LEARNING_RATE * gradient / square.sqrt();
+                };
+                for &(bucket, value) in features {
+                    let row = bucket as usize * labels..(bucket as usize + 1) * labels;
+                    let cells = head.weights[row.clone()].iter_mut().zip(&mut squares[row]);
+                    for ((weight, square), error) in cells.zip(&error) {
+                        step(weight, square, error * value);
+                    }
+                }
+                for ((bias, square), error) in
+                    head.bias.iter_mut().zip(&mut bias_squares).zip(&error)
+                {
+                    step(bias, square, *error);
+                }
+            }
+        }
+        head
+    }
+
+    fn logits(&self, features: &Features) -> Vec<f32> {
+        let mut logits = self.bias.clone();
+        let labels = logits.len();
+        for &(bucket, value) in features {
+            let row = &self.weights[bucket as usize * labels..][..labels];
+            for (logit, weight) in logits.iter_mut().zip(row) {
+                *logit += value * weight;
+            }
+        }
+        logits
+    }
+}
+
+/// How often each bucket's features occur.
+fn count(text: &str) -> HashMap<u32, f32> {
+    let mut counts = HashMap::new();
+    let text = text.to_lowercase();
+    let mut previous = None;
+    for word in text
+        .split(|c: char| !c.is_alphanumeric() && c != '_')
+        .filter(|w| !w.is_empty())
+    {
+        let hash = fnv(word.as_bytes(), 1);
+        let mut add = |hash: u32| *counts.entry(hash % BUCKETS as u32).or_insert(0.0) += 1.0;
+        add(hash);
+        if let Some(previous) = previous {
+            add(fnv(word.as_bytes(), previous));
+        }
+        previous = Some(hash);
+        // The marks at both ends tell a beginning from a middle.
+        let characters: Vec<char> = std::iter::once(' ')
+            .chain(word.chars().take(MAX_WORD))
+            .chain(std::iter::once(' '))
+            .collect();
+        for length in 3..=5 {
+            for gram in characters.windows(length) {
+                add(gram
+                    .iter()
+                    .fold(2, |hash, c| fnv(&u32::from(*c).to_le_bytes(), hash)));
+            }
+        }
+    }
+    counts
+}
+
+/// The 32-bit FNV-1a hash of bytes, continued from `state`, with a final mix for its low bits.
+fn fnv(bytes: &[u8], state: u32) -> u32 {
+    let hash = bytes.iter().fold(0x811c_9dc5 ^ state, |hash, byte| {
+        (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
+    });
+    hash ^ (hash >> 15)
+}
+
+/// TF-IDF with sublinear term frequency, scaled to length 1, by bucket.
+fn weigh(counts: HashMap<u32, f32>, idf: &[f32]) -> Features {
+    let mut features: Features = counts
+        .into_iter()
+        .map(|(bucket, count)| (bucket, (1.0 + count.ln()) * idf[bucket as usize]))
+        .collect();
+    // In order, so that sums are the same in every run.
+    features.sort_unstable_by_key(|(bucket, _)| *bucket);
+    let norm = features
+        .iter()
+        .map(|(_, value)| value * value)
+        .sum::<f32>()
+        .sqrt();
+    if norm > 0.0 {
+        features.iter_mut().for_each(|(_, value)| *value /= norm);
+    }
+    features
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trained() -> Lexical {
+        let texts: Vec<String> = (0..60)
+            .map(|i| match i % 3 {
+                0 => format!("nccl timeout on rank {i}"),
+                1 => format!("cmake error {i} in the build"),
+                _ => format!("how do I use option {i}"),
+            })
+            .collect();
+        let labels: Vec<Vec<Option<usize>>> = (0..60)
+            .map(|i| {
+                vec![
+                    Some(usize::from(i % 3 == 2)),
+                    [Some(0), Some(1), None][i % 3],
+                ]
+            })
+            .collect();
+        let labels: Vec<&[Option<usize>]> = labels.iter().map(Vec::as_slice).collect();
+        Lexical::train(&texts, &labels, &[2, 2], 0)
+    }
+
+    #[test]
+    fn words_decide_and_a_head_learns_only_where_it_applies() {
+        let lexical = trained();
+        let logits = lexical.logits("another nccl failure");
+        assert!(logits[0][0] > logits[0][1] && logits[1][0] > logits[1][1]);
+        let logits = lexical.logits("the cmake build fails");
+        assert!(logits[0][0] > logits[0][1] && logits[1][1] > logits[1][0]);
+        assert!(lexical.logits("how to use it")[0][1] > 0.0);
+    }
+
+    #[test]
+    fn training_is_deterministic_and_tensors_carry_it_over() {
+        let (first, second) = (trained(), trained());
+        let names = ["kind".to_owned(), "category".to_owned()];
+        let heads = [("kind".to_owned(), 2), ("category".to_owned(), 2)];
+        let loaded = Lexical::from_tensors(&first.tensors(&names).unwrap(), &heads).unwrap();
+        for text in ["nccl timeout", "", "cmake 三", &"x".repeat(1000)] {
+            assert_eq!(first.logits(text), second.logits(text));
+            assert_eq!(first.logits(text), loaded.logits(text));
+        }
+        let wrong = [("kind".to_owned(), 3), ("category".to_owned(), 2)];
+        assert!(Lexical::from_tensors(&first.tensors(&names).unwrap(), &wrong).is_err());
+    }
+
+    #[test]
+    fn an_unknown_language_or_an_empty_text_has_finite_logits() {
+        for text in ["", "   ", "服务器崩溃", "\u{1f41b}"] {
+            assert!(
+                trained()
+                    .logits(text)
+                    .concat()
+                    .iter()
+                    .all(|x| x.is_finite())
+            );
+        }
+    }
+}
