@@ -202,7 +202,7 @@ fn a_change_for_the_worse_fails_the_check_and_names_the_figures() {
         "{lines}"
     );
     assert!(
-        lines.contains("worse: rules: kind: accuracy: 0.5"),
+        lines.contains("worse: rules: kind: accuracy: 0.493, stored 0.795"),
         "{lines}"
     );
     assert!(
