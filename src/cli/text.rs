@@ -12,7 +12,7 @@ use super::ReadArguments;
 /// Print what the model reads of issues
 ///
 /// An issue's title and the most telling lines of its body: without templates, environment dumps and
-/// logs. The model sees nothing else.
+/// logs. Of the shipped model the encoder reads about 256 tokens, the words beside it 512 (--tokens).
 #[derive(Args)]
 #[command(args_override_self = true)]
 pub struct Arguments {

@@ -1,4 +1,5 @@
-//! The classifier: condensed text, tokens, batches, encoder, heads, predictions.
+//! The classifier: condensed text, tokens, batches, encoder and heads, the lexical branch beside them,
+//! predictions.
 
 use std::path::Path;
 
