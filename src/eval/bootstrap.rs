@@ -19,7 +19,7 @@ use rayon::prelude::*;
 use super::report::Estimate;
 
 /// Part of the resamples that an interval leaves out at either side.
-const TAIL: f64 = 0.025;
+pub(super) const TAIL: f64 = 0.025;
 
 /// A figure that is undefined in more than this part of the resamples has no interval.
 const MOST_UNDEFINED: f64 = 0.05;
@@ -58,9 +58,17 @@ impl Bootstrap {
         counts: &[u64],
         measure: impl Fn(&[u64]) -> Vec<Option<f64>> + Sync,
     ) -> Vec<Estimate> {
-        let values = measure(counts);
+        self.resample(counts, measure).estimates()
+    }
+
+    /// As [`Bootstrap::estimate`], keeping what the figures are in each resample.
+    pub(super) fn resample(
+        &self,
+        counts: &[u64],
+        measure: impl Fn(&[u64]) -> Vec<Option<f64>> + Sync,
+    ) -> Resampled {
         let resampler = Resampler::new(counts);
-        let resampled: Vec<Vec<Option<f64>>> = (0..self.resamples.div_ceil(BLOCK))
+        let samples = (0..self.resamples.div_ceil(BLOCK))
             .into_par_iter()
             .flat_map_iter(|block| {
                 let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
@@ -72,52 +80,90 @@ impl Bootstrap {
                     resampler.draw(&mut rng, &mut drawn);
                     measure(&drawn)
                 })
-            })
-            .collect();
-        values
+            });
+        Resampled {
+            values: measure(counts),
+            samples: samples.collect(),
+        }
+    }
+}
+
+/// Figures, and what they are in each resample.
+pub(super) struct Resampled {
+    values: Vec<Option<f64>>,
+    samples: Vec<Vec<Option<f64>>>,
+}
+
+impl Resampled {
+    fn estimates(&self) -> Vec<Estimate> {
+        (0..self.values.len())
             .into_par_iter()
-            .enumerate()
-            .map(|(figure, value)| {
-                let interval = value.and_then(|value| {
-                    interval(value, resampled.iter().map(|figures| figures[figure]))
-                });
-                Estimate {
-                    value,
-                    low: interval.map(|(low, _)| low),
-                    high: interval.map(|(_, high)| high),
-                }
-            })
+            .map(|figure| self.estimate(figure))
             .collect()
+    }
+
+    /// The figure at an index, with its bias-corrected percentile interval.
+    pub fn estimate(&self, figure: usize) -> Estimate {
+        self.estimate_with(figure, interval)
+    }
+
+    /// The figure at an index, which measures a distance: it is above 0 in a sample even where it is 0
+    /// in truth, and resampling adds to it once more. Percentiles are taken without that bias, and the
+    /// interval begins at 0 unless the figure is above `by_chance`, its 97.5 % quantile where it is 0
+    /// in truth. For the calibration error of 400 answers, 93 to 97 % of such intervals hold the truth,
+    /// be it 0 or far from it; of the usual ones, none do where it is 0.
+    pub fn estimate_distance(&self, figure: usize, by_chance: f64) -> Estimate {
+        self.estimate_with(figure, |value, sorted| {
+            let mean = sorted.iter().sum::<f64>() / sorted.len() as f64;
+            let bias = (mean - value).max(0.0);
+            let low = match value > by_chance {
+                true => (quantile(sorted, TAIL) - 2.0 * bias).clamp(0.0, value),
+                false => 0.0,
+            };
+            (low, (quantile(sorted, 1.0 - TAIL) - bias).max(value))
+        })
+    }
+
+    /// The figure with the interval that `interval` makes of it and its values in the resamples, sorted.
+    fn estimate_with(
+        &self,
+        figure: usize,
+        interval: impl Fn(f64, &[f64]) -> (f64, f64),
+    ) -> Estimate {
+        let value = self.values[figure];
+        let defined = self.samples.iter().filter_map(|figures| figures[figure]);
+        let mut defined: Vec<f64> = defined.collect();
+        defined.sort_unstable_by(f64::total_cmp);
+        let undefined = self.samples.len() - defined.len();
+        let few = undefined as f64 <= MOST_UNDEFINED * self.samples.len() as f64;
+        let interval = value
+            .filter(|_| few && !defined.is_empty())
+            .map(|value| interval(value, &defined))
+            .filter(|(low, high)| low < high);
+        Estimate {
+            value,
+            low: interval.map(|(low, _)| low),
+            high: interval.map(|(_, high)| high),
+        }
     }
 }
 
 /// The bias-corrected percentile interval of `value`.
-fn interval(value: f64, resampled: impl Iterator<Item = Option<f64>>) -> Option<(f64, f64)> {
-    let (mut defined, mut total) = (Vec::new(), 0);
-    for sample in resampled {
-        defined.extend(sample);
-        total += 1;
-    }
-    let undefined = total - defined.len();
-    if defined.is_empty() || undefined as f64 > MOST_UNDEFINED * total as f64 {
-        return None;
-    }
-    defined.sort_unstable_by(f64::total_cmp);
-    let n = defined.len() as f64;
-    let below = defined.partition_point(|&sample| sample < value) as f64;
-    let up_to = defined.partition_point(|&sample| sample <= value) as f64;
+fn interval(value: f64, sorted: &[f64]) -> (f64, f64) {
+    let n = sorted.len() as f64;
+    let below = sorted.partition_point(|&sample| sample < value) as f64;
+    let up_to = sorted.partition_point(|&sample| sample <= value) as f64;
     let rank = ((below + up_to) / (2.0 * n)).clamp(0.5 / n, 1.0 - 0.5 / n);
     let bias = normal_quantile(rank);
-    let percentile = |p: f64| quantile(&defined, normal_cdf(2.0 * bias + normal_quantile(p)));
-    let (low, high) = (
+    let percentile = |p: f64| quantile(sorted, normal_cdf(2.0 * bias + normal_quantile(p)));
+    (
         percentile(TAIL).min(value),
         percentile(1.0 - TAIL).max(value),
-    );
-    (low < high).then_some((low, high))
+    )
 }
 
 /// The `p`-quantile of sorted values, interpolated between the two it lies between.
-fn quantile(sorted: &[f64], p: f64) -> f64 {
+pub(super) fn quantile(sorted: &[f64], p: f64) -> f64 {
     let place = p * (sorted.len() - 1) as f64;
     let (below, above) = (place.floor() as usize, place.ceil() as usize);
     sorted[below] + (sorted[above] - sorted[below]) * place.fract()

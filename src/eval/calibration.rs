@@ -3,6 +3,11 @@
 //! Probabilities count to four decimals, as files of predictions have them: a model gives the same
 //! figures from memory and from a file, and of many answers there are few distinct sorts to resample.
 
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::bootstrap::{TAIL, quantile};
+
 /// Equal bins that the expected calibration error and the reliability curve have over `[0, 1]`.
 pub const BINS: usize = 10;
 
@@ -33,6 +38,8 @@ pub(super) struct BinCounts {
     pub right: u64,
     /// The sum of their probabilities, in ten-thousandths.
     sum: u64,
+    /// The variance of `right` if the probabilities are as right as they say.
+    variance: f64,
 }
 
 impl BinCounts {
@@ -56,6 +63,8 @@ pub(super) fn bins(levels: &[Level]) -> [BinCounts; BINS] {
         bin.count += level.count();
         bin.right += level.right;
         bin.sum += level.count() * u64::from(level.probability);
+        let p = f64::from(level.probability) / 1e4;
+        bin.variance += level.count() as f64 * p * (1.0 - p);
     }
     bins
 }
@@ -73,6 +82,28 @@ pub fn expected_calibration_error(levels: &[Level]) -> Option<f64> {
     (n > 0).then(|| gaps.sum::<f64>() / n as f64)
 }
 
+/// The 97.5 % quantile of the expected calibration error of such answers if their probabilities are as
+/// right as they say: how many of a bin are right then is drawn from a normal distribution.
+pub(super) fn error_by_chance(levels: &[Level], seed: u64) -> f64 {
+    const DRAWS: usize = 10_000;
+    let bins = bins(levels);
+    let n: u64 = bins.iter().map(|bin| bin.count).sum();
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut normal = || {
+        // Box and Muller 1958.
+        let (u, v): (f64, f64) = (rng.random(), rng.random());
+        (-2.0 * (1.0 - u).ln()).sqrt() * (std::f64::consts::TAU * v).cos()
+    };
+    let mut errors: Vec<f64> = (0..DRAWS)
+        .map(|_| {
+            let gaps = bins.iter().map(|bin| bin.variance.sqrt() * normal().abs());
+            gaps.sum::<f64>() / n.max(1) as f64
+        })
+        .collect();
+    errors.sort_unstable_by(f64::total_cmp);
+    quantile(&errors, 1.0 - TAIL)
+}
+
 /// The Brier score of one answer, `sum_k (p_k - [k is true])²`, in `[0, 2]` (Brier 1950, Verification
 /// of forecasts expressed in terms of probability), from a distribution to four decimals.
 pub fn brier(distribution: &[f32], truth: usize) -> f64 {
@@ -86,6 +117,7 @@ pub fn brier(distribution: &[f32], truth: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::eval::bootstrap::Bootstrap;
 
     fn level(probability: u32, right: u64, wrong: u64) -> Level {
         Level {
@@ -128,5 +160,53 @@ mod tests {
         assert_eq!(brier(&[0.0, 1.0], 1), 0.0);
         assert_eq!(brier(&[0.0, 1.0], 0), 2.0);
         assert!((brier(&[0.2, 0.5, 0.3], 1) - (0.04 + 0.25 + 0.09)).abs() < 1e-12);
+    }
+
+    /// How many of `draws` intervals for the calibration error of 400 answers hold the truth, where
+    /// answers of probability `p` are right with probability `p^power`.
+    fn held(power: f64, draws: u64) -> u64 {
+        let probabilities: Vec<u32> = (0..25).map(|i| 4200 + 230 * i).collect();
+        let says = |p: u32| f64::from(p) / 1e4;
+        let mut gaps = [0.0; BINS];
+        for &p in &probabilities {
+            gaps[(p as usize * BINS).div_ceil(10_000) - 1] += says(p).powf(power) - says(p);
+        }
+        let truth = gaps.iter().map(|gap: &f64| gap.abs()).sum::<f64>() / 25.0;
+        let mut rng = ChaCha8Rng::seed_from_u64(5);
+        let mut holds = |draw: u64| {
+            let mut levels: Vec<Level> = probabilities.iter().map(|&p| level(p, 0, 0)).collect();
+            for _ in 0..400 {
+                let level = &mut levels[rng.random_range(0..25)];
+                match rng.random::<f64>() < says(level.probability).powf(power) {
+                    true => level.right += 1,
+                    false => level.wrong += 1,
+                }
+            }
+            let counts: Vec<u64> = levels.iter().flat_map(|l| [l.right, l.wrong]).collect();
+            let bootstrap = Bootstrap {
+                resamples: 500,
+                seed: draw,
+            };
+            let resampled = bootstrap.resample(&counts, |counts| {
+                let levels = levels.iter().zip(counts.chunks_exact(2));
+                let levels: Vec<Level> = levels
+                    .map(|(l, counts)| level(l.probability, counts[0], counts[1]))
+                    .collect();
+                vec![expected_calibration_error(&levels)]
+            });
+            let estimate = resampled.estimate_distance(0, error_by_chance(&levels, draw));
+            estimate.low.unwrap() <= truth && truth <= estimate.high.unwrap()
+        };
+        (0..draws).filter(|&draw| holds(draw)).count() as u64
+    }
+
+    /// From probabilities that are right to ones far off.
+    #[test]
+    fn intervals_of_the_calibration_error_hold_the_truth_however_small_it_is() {
+        let held = [1.0, 1.1, 1.3, 2.0].map(|power| held(power, 400));
+        println!("of 400 intervals, these held the truth: {held:?}");
+        for held in held {
+            assert!((368..=400).contains(&held), "{held} of 400");
+        }
     }
 }

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::agreement::agreement;
 use super::answers::{Aligned, Answer, Answers};
 use super::bootstrap::Bootstrap;
-use super::calibration::{Level, bins, brier, expected_calibration_error, ten_thousandths};
+use super::calibration::{
+    Level, bins, brier, error_by_chance, expected_calibration_error, ten_thousandths,
+};
 use super::comparison::comparisons;
 use super::gold::{Annotator, GoldFile};
 use super::metrics::ConfusionMatrix;
@@ -303,7 +305,7 @@ impl<'a> Evaluator<'a> {
         }
         let levels: Vec<Level> = levels.into_values().rev().collect();
         let counts: Vec<u64> = levels.iter().flat_map(|l| [l.right, l.wrong]).collect();
-        let estimates = self.bootstrap.estimate(&counts, |counts| {
+        let resampled = self.bootstrap.resample(&counts, |counts| {
             let levels: Vec<Level> = levels
                 .iter()
                 .zip(counts.chunks_exact(2))
@@ -329,30 +331,31 @@ impl<'a> Evaluator<'a> {
                 .chain(accuracy)
                 .collect()
         });
-        let (figures, accuracy) = estimates.split_at(2 + PRECISIONS.len());
+        let by_chance = error_by_chance(&levels, self.bootstrap.seed);
+        let coverage = (2..).zip(PRECISIONS);
+        let accuracy = 2 + PRECISIONS.len()..;
         let bins = bins(&levels).into_iter().zip(accuracy).enumerate();
         let bound = |bin: usize| bin as f64 / calibration::BINS as f64;
         let calibration = Calibration {
-            ece: figures[0],
+            ece: resampled.estimate_distance(0, by_chance),
             brier: self.mean(scores.into_values()),
             bins: bins
-                .map(|(bin, (counts, &accuracy))| Bin {
+                .map(|(bin, (counts, accuracy))| Bin {
                     low: bound(bin),
                     high: bound(bin + 1),
                     count: counts.count,
                     confidence: counts.confidence(),
-                    accuracy,
+                    accuracy: resampled.estimate(accuracy),
                 })
                 .collect(),
         };
-        let coverage = PRECISIONS.into_iter().zip(&figures[2..]);
         let selective = Selective {
             curve: curve(&levels),
-            aurc: figures[1],
+            aurc: resampled.estimate(1),
             coverage_at: coverage
-                .map(|(percent, &coverage)| CoverageAt {
+                .map(|(coverage, percent)| CoverageAt {
                     precision: percent as f64 / 100.0,
-                    coverage,
+                    coverage: resampled.estimate(coverage),
                     threshold: most_at(&levels, percent).map(|(_, p)| f64::from(p) / 1e4),
                 })
                 .collect(),

@@ -157,7 +157,8 @@ pub struct Confusion {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
     /// Expected calibration error over `bins`, in `[0, 1]`: how far the probability of the label
-    /// given is from the share of right labels, on average. Biased upwards on few issues.
+    /// given is from the share of right labels, on average. Biased upwards on few issues, which its
+    /// interval takes off; the interval begins at 0 where probabilities may be as right as they say.
     pub ece: Estimate,
     /// The squared distance of the distribution from the truth, summed over the labels, `[0, 2]`.
     pub brier: Estimate,
