@@ -171,12 +171,18 @@ fn verdict(first: &str, second: &str, head: &HeadComparison, tests: usize) -> St
             low: Some(low),
             high: Some(high),
             ..
-        } => format!(
-            "no difference shown on {name} ({p}{corrected}): the interval of the difference in accuracy \
-             is [{}, {}]",
-            figure(low),
-            figure(high)
-        ),
+        } => {
+            let uncorrected = match low > 0.0 || high < 0.0 {
+                true => ", which is for this difference alone,",
+                false => "",
+            };
+            format!(
+                "no difference shown on {name} ({p}{corrected}): the interval of the difference in \
+                 accuracy{uncorrected} is [{}, {}]",
+                figure(low),
+                figure(high)
+            )
+        }
         _ => format!("no difference shown on {name} ({p}{corrected})"),
     }
 }
@@ -249,7 +255,12 @@ mod tests {
         assert_eq!(
             head(9, 21, 3),
             "no difference shown on category (p = 0.13, corrected for 3 tests): the interval of the \
-             difference in accuracy is [-0.050, -0.010]"
+             difference in accuracy, which is for this difference alone, is [-0.050, -0.010]"
+        );
+        assert_eq!(
+            head(10, 12, 1),
+            "no difference shown on category (p = 0.83): the interval of the difference in accuracy is \
+             [-0.025, 0.015]"
         );
         assert_eq!(
             head(0, 0, 1),
