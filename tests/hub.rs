@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 
+use faultlens::model::bundle::BUNDLE_FILES;
 use sha2::{Digest, Sha256};
 use tempfile::tempdir;
 
@@ -176,7 +177,11 @@ fn a_model_is_downloaded_once_and_then_served_by_the_cache() {
         );
         assert_eq!(output.stdout, expected.stdout);
     }
-    assert_eq!(server.count("GET"), 6, "each file is fetched once");
+    assert_eq!(
+        server.count("GET"),
+        BUNDLE_FILES.len(),
+        "each file is fetched once"
+    );
     // Without the hub, and without asking it, the cache serves.
     let output = classify(&nobody(), home.path(), "acme/tiny")
         .output()
