@@ -140,6 +140,11 @@ fn classify(endpoint: &str, home: &Path, model: &str) -> Command {
     command
 }
 
+fn succeeded(output: &Output) {
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{message}");
+}
+
 fn error_of(output: &Output) -> String {
     assert!(!output.status.success(), "it succeeded");
     let message = String::from_utf8_lossy(&output.stderr)
@@ -170,11 +175,7 @@ fn a_model_is_downloaded_once_and_then_served_by_the_cache() {
         let output = classify(&server.address, home.path(), model)
             .output()
             .unwrap();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        succeeded(&output);
         assert_eq!(output.stdout, expected.stdout);
     }
     assert_eq!(
@@ -186,21 +187,13 @@ fn a_model_is_downloaded_once_and_then_served_by_the_cache() {
     let output = classify(&nobody(), home.path(), "acme/tiny")
         .output()
         .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    succeeded(&output);
     let before = server.requests.lock().unwrap().len();
     let output = classify(&server.address, home.path(), "acme/tiny")
         .env("HF_HUB_OFFLINE", "1")
         .output()
         .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    succeeded(&output);
     assert_eq!(
         server.requests.lock().unwrap().len(),
         before,
@@ -260,11 +253,7 @@ fn a_private_model_needs_the_token_and_the_token_is_not_shown() {
         .env("HF_TOKEN", "hf_secret")
         .output()
         .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    succeeded(&output);
 }
 
 #[test]
@@ -292,9 +281,5 @@ fn a_base_model_is_trained_from_the_hub() {
         .env("HF_HOME", home.path())
         .output()
         .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    succeeded(&output);
 }
