@@ -12,8 +12,11 @@ use faultlens::issue::read::{Corpus, ReadOptions};
 use faultlens::model::hub::{self, HubOptions};
 
 mod classify;
+mod collect;
 mod device;
 mod eval;
+mod github;
+mod hydrate;
 mod progress;
 mod text;
 mod train;
@@ -29,7 +32,9 @@ pub struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Classify(classify::Arguments),
+    Collect(collect::Arguments),
     Eval(eval::Arguments),
+    Hydrate(hydrate::Arguments),
     Text(text::Arguments),
     Train(train::Arguments),
 }
@@ -38,7 +43,9 @@ impl Cli {
     pub fn run(self) -> Result<ExitCode> {
         match self.command {
             Command::Classify(arguments) => arguments.run(),
+            Command::Collect(arguments) => arguments.run(),
             Command::Eval(arguments) => arguments.run(),
+            Command::Hydrate(arguments) => arguments.run(),
             Command::Text(arguments) => arguments.run(),
             Command::Train(arguments) => arguments.run(),
         }
