@@ -47,7 +47,7 @@ pub struct Arguments {
     comments: Option<Comments>,
     /// Stop after N new or changed issues of each repository, those that nobody touched for longest
     /// first; the next run goes on
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
     #[command(flatten)]
     github: GitHubArguments,

@@ -158,37 +158,38 @@ impl Progress {
 
 impl State {
     fn tell(&mut self, event: Event) {
-        let (text, is_worth_a_line) = match event {
+        let (line, is_worth_it) = self.line(event);
+        match &self.bar {
+            Some(bar) => bar.set_message(line),
+            None if is_worth_it || self.said.elapsed() >= SILENCE => {
+                eprintln!("{line}");
+                self.said = Instant::now();
+            }
+            None => {}
+        }
+    }
+
+    /// The line for an event, and whether it is worth one even where lines stay.
+    fn line(&mut self, event: Event) -> (String, bool) {
+        let what = &self.what;
+        match event {
             Event::Issues { done, total } => {
                 self.issues = count(done, total);
-                (self.issues.clone(), false)
+                (format!("{what}: {}", self.issues), false)
             }
             Event::Rest {
                 left,
                 whole,
                 reason,
             } => {
-                let is_new = left == whole && whole >= LONG;
-                let rest = format!("resting {:.0} s for {reason}", left.as_secs_f64().ceil());
-                let parts = [self.issues.as_str(), &rest];
-                (
-                    parts
-                        .into_iter()
-                        .filter(|part| !part.is_empty())
-                        .collect::<Vec<_>>()
-                        .join(", "),
-                    is_new,
-                )
+                let so_far = match self.issues.as_str() {
+                    "" => String::new(),
+                    issues => format!("{issues}, "),
+                };
+                let seconds = left.as_secs_f64().ceil();
+                let line = format!("{what}: {so_far}resting {seconds} s for {reason}");
+                (line, left == whole && whole >= LONG)
             }
-        };
-        let line = format!("{}: {text}", self.what);
-        match &self.bar {
-            Some(bar) => bar.set_message(line),
-            None if is_worth_a_line || self.said.elapsed() >= SILENCE => {
-                eprintln!("{line}");
-                self.said = Instant::now();
-            }
-            None => {}
         }
     }
 }
@@ -198,5 +199,42 @@ fn count(done: u64, total: Option<u64>) -> String {
     match total.filter(|&total| total >= done) {
         Some(total) => format!("{} of {}", HumanCount(done), HumanCount(total)),
         None => format!("{} issues", HumanCount(done)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_progress_line_says_how_far_things_are_and_what_is_waited_for() {
+        let progress = Progress::new();
+        let mut state = progress.state.lock().unwrap();
+        state.what = "acme/engine".into();
+        let rest = |left, whole| Event::Rest {
+            left: Duration::from_millis(left),
+            whole: Duration::from_millis(whole),
+            reason: "the rate limit".into(),
+        };
+        assert_eq!(
+            state.line(rest(4_000, 4_000)),
+            ("acme/engine: resting 4 s for the rate limit".into(), false)
+        );
+        let issues = |done, total| Event::Issues { done, total };
+        assert_eq!(state.line(issues(9, None)).0, "acme/engine: 9 issues");
+        assert_eq!(state.line(issues(9, Some(8))).0, "acme/engine: 9 issues");
+        state.line(issues(3_200, Some(12_349)));
+        let line = "acme/engine: 3,200 of 12,349, resting 41 s for the rate limit";
+        assert_eq!(state.line(rest(41_000, 41_000)), (line.into(), true));
+        assert_eq!(state.line(rest(40_001, 60_000)), (line.into(), false));
+    }
+
+    #[test]
+    fn a_time_is_seconds_or_has_units() {
+        let seconds = |text| duration(text).map(|time| time.as_secs());
+        assert_eq!(seconds("90"), Ok(90));
+        assert_eq!(seconds("1h 30m"), Ok(5400));
+        assert_eq!(seconds("0"), Ok(0));
+        assert!(seconds("soon").is_err() && seconds("-1").is_err());
     }
 }

@@ -12,7 +12,7 @@ use faultlens::issue::IssueId;
 use indicatif::HumanCount;
 
 use super::github::{GitHubArguments, block_on};
-use super::{INTERRUPTED, SHOWN_MESSAGES, stop_flag};
+use super::{INTERRUPTED, stop_flag};
 
 /// Fetch the texts of annotated issues from GitHub
 ///
@@ -124,11 +124,8 @@ fn report(hydrated: &Hydrated, there: usize) -> String {
     for (from, to) in &hydrated.renamed {
         text += &format!("  {from} is called {to} now\n");
     }
-    for (id, fate) in hydrated.fates.iter().take(SHOWN_MESSAGES) {
+    for (id, fate) in &hydrated.fates {
         text += &format!("  {id}: {fate}\n");
-    }
-    if hydrated.fates.len() > SHOWN_MESSAGES {
-        text += &format!("  … and {} more\n", hydrated.fates.len() - SHOWN_MESSAGES);
     }
     text
 }

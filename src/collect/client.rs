@@ -7,25 +7,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-use chrono::{DateTime, Utc};
-use reqwest::header::{
-    ACCEPT, AUTHORIZATION, DATE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, LINK,
-};
+use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, IF_NONE_MATCH};
 use reqwest::{StatusCode, Url, redirect};
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Error, RequestBuilder};
-use serde::de::DeserializeOwned;
-use serde_json::Value;
 
+use super::answer::{Answer, message};
 use super::limits::RateLimits;
 use super::retries::{Patience, WholeBody};
 use super::{Token, Watch};
 
 /// Redirects followed for one request: a renamed repository needs one, renamed again another.
 const MAX_REDIRECTS: usize = 5;
-
-/// Characters of a server's message that an error repeats.
-const MAX_MESSAGE: usize = 300;
 
 /// How to reach an API.
 #[derive(Clone)]
@@ -119,6 +111,9 @@ fn refusal(status: StatusCode, url: &str, message: &str) -> String {
             "access is refused: a token that may read it is needed"
         }
         status if status.is_redirection() => "it leads to another host, which is not followed",
+        status if status.is_server_error() => {
+            "run the same command again later, it goes on where it is"
+        }
         _ => "this is not expected",
     };
     format!("{url} answers {status} ({message}): {remedy}")
@@ -335,18 +330,6 @@ fn is_loopback(url: &Url) -> bool {
             .is_ok_and(|address| address.is_loopback())
 }
 
-/// What the server says about why it refuses.
-pub(super) fn message(body: &[u8]) -> Option<String> {
-    let body: Value = serde_json::from_slice(body).ok()?;
-    Some(
-        body.get("message")?
-            .as_str()?
-            .chars()
-            .take(MAX_MESSAGE)
-            .collect(),
-    )
-}
-
 /// An error and its causes, in one line.
 pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -359,48 +342,6 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
-}
-
-/// An answer of success or, if an ETag was sent, of status 304.
-#[derive(Debug)]
-pub(super) struct Answer {
-    pub status: StatusCode,
-    /// Where it came from in the end.
-    pub url: String,
-    headers: HeaderMap,
-    body: Bytes,
-}
-
-impl Answer {
-    pub fn json<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
-        serde_json::from_slice(&self.body).map_err(|error| ClientError::Unexpected {
-            url: self.url.clone(),
-            reason: error.to_string(),
-        })
-    }
-
-    pub fn etag(&self) -> Option<&str> {
-        self.headers.get(ETAG)?.to_str().ok()
-    }
-
-    /// When it was sent, by the server's clock.
-    pub fn date(&self) -> Option<DateTime<Utc>> {
-        date(&self.headers)
-    }
-
-    /// Whether another page follows.
-    pub fn has_next(&self) -> bool {
-        self.headers
-            .get_all(LINK)
-            .iter()
-            .filter_map(|link| link.to_str().ok())
-            .any(|link| link.contains(r#"rel="next""#))
-    }
-}
-
-pub(super) fn date(headers: &HeaderMap) -> Option<DateTime<Utc>> {
-    let date = headers.get(DATE)?.to_str().ok()?;
-    Some(DateTime::parse_from_rfc2822(date).ok()?.to_utc())
 }
 
 #[cfg(test)]

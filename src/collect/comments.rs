@@ -8,7 +8,8 @@
 use serde_json::{Map, Value, json};
 
 use super::client::{Client, ClientError};
-use super::walk::{Comments, PER_PAGE};
+use super::repository::Comments;
+use super::walk::PER_PAGE;
 
 /// The first `wanted` comments of an issue, oldest first, as
 /// `{"author", "author_association", "created_at", "body"}`.

@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 use super::Event;
 use super::client::{Client, ClientError};
 use super::graphql::{self, Found};
-use super::record::{Record, is_pull_request};
+use super::record::{Record, is_pull_request, is_repo_name};
 use super::store::{StoreError, lock};
 use crate::issue::IssueId;
 
@@ -132,15 +132,10 @@ fn identity(line: &[u8]) -> Result<IssueId, String> {
             .unwrap_or_default()
             .to_owned()
     })?;
-    let part = |part: &str| {
-        !part.is_empty()
-            && part
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
-    };
-    match id.repo.split_once('/') {
-        Some((owner, name)) if part(owner) && part(name) && id.number > 0 => Ok(id),
-        _ => Err(format!("{id} is no issue")),
+    if is_repo_name(&id.repo) && id.number > 0 {
+        Ok(id)
+    } else {
+        Err(format!("{id} is no issue"))
     }
 }
 

@@ -20,8 +20,8 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::record::Filter;
+use super::repository::Comments;
 use super::store::{StoreError, replace};
-use super::walk::Comments;
 
 /// What is collected.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

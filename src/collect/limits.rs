@@ -18,7 +18,8 @@ use reqwest_middleware::{Error, Middleware, Next, Result};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use super::client::{ClientError, ClientSettings, date, message};
+use super::answer::{date, message};
+use super::client::{ClientError, ClientSettings};
 use super::retries::Body;
 use super::{Event, Watch};
 

@@ -12,6 +12,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+mod answer;
 mod client;
 mod comments;
 mod graphql;
@@ -19,6 +20,7 @@ mod hydrate;
 mod journal;
 mod limits;
 mod record;
+mod repository;
 mod retries;
 mod store;
 mod token;
@@ -27,9 +29,9 @@ mod walk;
 pub use client::{Backoff, Client, ClientError, ClientSettings};
 pub use hydrate::{Fate, HydrateError, Hydrated, HydratedFile, hydrate, read_identities};
 pub use record::{Filter, State};
+pub use repository::{CollectError, CollectSettings, Collected, Comments, collect};
 pub use store::{Folder, StoreError};
 pub use token::Token;
-pub use walk::{CollectError, CollectSettings, Collected, Comments, collect};
 
 /// What a [`Watch`] is told.
 #[derive(Debug, Clone, PartialEq)]

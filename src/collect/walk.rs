@@ -15,17 +15,16 @@
 //! An issue that is deleted or moved to another repository disappears from the list without a trace:
 //! what was collected of it stays as it was. Removing the repository's file collects it anew.
 
-use std::path::PathBuf;
-
 use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::StatusCode;
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::client::{Answer, Client, ClientError};
+use super::answer::Answer;
+use super::client::{Client, ClientError};
 use super::journal::{Begin, Cursor, Page};
-use super::record::{Filter, Record, State, is_pull_request, number, updated_at};
-use super::store::{Folder, Store, StoreError};
+use super::record::{Record, State, is_pull_request, number, updated_at};
+use super::repository::{CollectError, CollectSettings};
+use super::store::Store;
 use super::{Event, comments};
 use crate::issue::IssueId;
 
@@ -34,244 +33,29 @@ pub(super) const PER_PAGE: usize = 100;
 
 /// Times are in whole seconds, and whether `since` includes its own second is not said for certain:
 /// a second earlier, it does not matter.
-const OVERLAP: TimeDelta = TimeDelta::seconds(1);
+pub(super) const OVERLAP: TimeDelta = TimeDelta::seconds(1);
 
 /// A second that lies this far back has seen its last change, even on a server that lags behind.
 const SETTLED: TimeDelta = TimeDelta::seconds(60);
 
-/// What to collect of each repository.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct CollectSettings {
-    pub filter: Filter,
-    /// Whether to keep comments too.
-    pub comments: Option<Comments>,
-    /// New or changed issues after which to stop for this time.
-    pub limit: Option<u64>,
-}
-
-/// Which comments of an issue, oldest first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Comments {
-    First(u32),
-    All,
-}
-
-/// What a run did to a repository's file.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Collected {
-    /// There is one if there are issues.
-    pub file: Option<PathBuf>,
-    /// Issues in the file.
-    pub issues: u64,
-    /// Issues that were not there before, that were there in an older version, and that no longer
-    /// pass the filter.
-    pub new: u64,
-    pub changed: u64,
-    pub gone: u64,
-    /// Whether the limit ended the run; the next one goes on.
-    pub limited: bool,
-    /// The repository's present name, if it is another than the one asked for.
-    pub renamed: Option<String>,
-}
-
-/// Why a repository is not collected to its end.
-#[derive(Debug, thiserror::Error)]
-pub enum CollectError {
-    #[error("{0:?} is not a repository: write it as owner/name, for example vllm-project/vllm")]
-    Repo(String),
-    #[error(
-        "{repo} was collected {before} before, and now {now} is asked for: use the same options, or \
-         another folder"
-    )]
-    Settings {
-        repo: String,
-        before: String,
-        now: String,
-    },
-    #[error(transparent)]
-    Client(#[from] ClientError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-impl CollectError {
-    /// Whether it is because the client was told to stop.
-    pub fn is_stop(&self) -> bool {
-        matches!(self, Self::Client(ClientError::Stopped))
-    }
-}
-
-/// Brings the file of `repo` in `folder` up to date: every issue that passes the filter, once, in its
-/// newest version, by number. What an earlier run got is not fetched again, whether that run came to
-/// its end or died.
-///
-/// # Errors
-/// If the repository cannot be read or the folder not be written. What was fetched until then is kept,
-/// and the next run goes on behind it.
-pub async fn collect(
-    client: &Client,
-    folder: &Folder,
-    repo: &str,
-    settings: &CollectSettings,
-) -> Result<Collected, CollectError> {
-    check_name(repo)?;
-    let mut store = folder.store(repo)?;
-    let begin = match &store.journal {
-        Some(journal) => {
-            let begin = journal.begin.clone();
-            same_settings(&begin, client, settings)?;
-            begin
-        }
-        None => {
-            let begin = begin(client, repo, settings).await?;
-            let cursor = Cursor {
-                since: settings.filter.since.map(|since| since - OVERLAP),
-                filtered: settings.filter.can_change(),
-                ..Cursor::default()
-            };
-            store.begin(begin.clone(), cursor)?;
-            begin
-        }
-    };
-    let mut walk = Walk {
-        client,
-        store,
-        begin,
-        settings,
-        new: 0,
-        changed: 0,
-        gone: 0,
-    };
-    let end = walk.run().await?;
-    if end != End::Unchanged || walk.store.is_behind() {
-        walk.store.merge()?;
-    }
-    let issues = walk.store.len()?;
-    Ok(Collected {
-        file: (issues > 0).then(|| folder.file(repo)),
-        issues,
-        new: walk.new,
-        changed: walk.changed,
-        gone: walk.gone,
-        limited: end == End::Limited,
-        renamed: Some(walk.begin.name).filter(|name| !name.eq_ignore_ascii_case(repo)),
-    })
-}
-
-fn check_name(repo: &str) -> Result<(), CollectError> {
-    let part = |part: &str| {
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-        !part.is_empty() && part != "." && part != ".." && part.bytes().all(allowed)
-    };
-    match repo.split_once('/') {
-        Some((owner, name)) if part(owner) && part(name) => Ok(()),
-        _ => Err(CollectError::Repo(repo.into())),
-    }
-}
-
-fn same_settings(
-    begin: &Begin,
-    client: &Client,
-    settings: &CollectSettings,
-) -> Result<(), CollectError> {
-    let before = described(&begin.api_url, &begin.filter, begin.comments);
-    let now = described(client.api_url(), &settings.filter, settings.comments);
-    if before == now {
-        return Ok(());
-    }
-    Err(CollectError::Settings {
-        repo: begin.repo.clone(),
-        before,
-        now,
-    })
-}
-
-/// The options that decide what a file holds.
-fn described(api_url: &str, filter: &Filter, comments: Option<Comments>) -> String {
-    let mut text = format!("from {api_url} with --state {}", filter.state.name());
-    if let Some(since) = filter.since {
-        text += &format!(" --since {}", since.format("%FT%TZ"));
-    }
-    if !filter.labels.is_empty() {
-        text += &format!(" --labels {}", filter.labels.join(","));
-    }
-    match comments {
-        None => {}
-        Some(Comments::All) => text += " --comments all",
-        Some(Comments::First(count)) => text += &format!(" --comments {count}"),
-    }
-    text
-}
-
-/// Asks what the repository is called and how many issues to expect.
-async fn begin(
-    client: &Client,
-    repo: &str,
-    settings: &CollectSettings,
-) -> Result<Begin, CollectError> {
-    #[derive(Deserialize)]
-    struct Repository {
-        full_name: String,
-    }
-    let answer = client.get(&format!("/repos/{repo}"), &[], None).await?;
-    let name = answer.json::<Repository>()?.full_name;
-    let filter = settings.filter.clone();
-    Ok(Begin {
-        // Another case is no other name: annotations know the repository by its proper one.
-        repo: if name.eq_ignore_ascii_case(repo) {
-            name.clone()
-        } else {
-            repo.into()
-        },
-        total: total(client, &name, &filter).await,
-        name,
-        api_url: client.api_url().into(),
-        filter,
-        comments: settings.comments,
-        at: answer.date().unwrap_or_else(Utc::now),
-    })
-}
-
-/// The number of issues, from the search, which can count beyond what it lists. It has a small rate
-/// limit of its own; where that is used up, the walk goes without.
-async fn total(client: &Client, name: &str, filter: &Filter) -> Option<u64> {
-    #[derive(Deserialize)]
-    struct Found {
-        total_count: u64,
-    }
-    let mut query = format!("repo:{name} is:issue");
-    if filter.state != State::All {
-        query += &format!(" state:{}", filter.state.name());
-    }
-    for label in &filter.labels {
-        query += &format!(" label:\"{}\"", label.replace('"', ""));
-    }
-    if let Some(since) = filter.since {
-        query += &format!(" updated:>={}", since.format("%FT%TZ"));
-    }
-    let query = [("q", query), ("per_page", "1".into())];
-    let answer = client.get_once("/search/issues", &query).await.ok()?;
-    Some(answer.json::<Found>().ok()?.total_count)
-}
-
 /// How a walk ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
+pub(super) enum End {
     /// Nothing has changed since the last.
     Unchanged,
     Whole,
     Limited,
 }
 
-struct Walk<'a> {
-    client: &'a Client,
-    store: Store,
-    begin: Begin,
-    settings: &'a CollectSettings,
-    new: u64,
-    changed: u64,
-    gone: u64,
+pub(super) struct Walk<'a> {
+    pub client: &'a Client,
+    pub store: Store,
+    pub begin: Begin,
+    pub settings: &'a CollectSettings,
+    /// What became of issues so far.
+    pub new: u64,
+    pub changed: u64,
+    pub gone: u64,
 }
 
 /// A page of issues and pull requests.
@@ -289,7 +73,8 @@ struct Taken {
 }
 
 impl Walk<'_> {
-    async fn run(&mut self) -> Result<End, CollectError> {
+    /// Walks from where the journal is to the end, and leaves what it finds in the journal.
+    pub async fn run(&mut self) -> Result<End, CollectError> {
         let mut cursor = self.cursor();
         let mut etag = cursor.etag.take();
         cursor.complete = false;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use chrono::DateTime;
-use hyper::header::{ETAG, HeaderValue, IF_NONE_MATCH, LINK, LOCATION};
+use hyper::header::{ETAG, HeaderValue, IF_NONE_MATCH, LINK, LOCATION, RETRY_AFTER};
 use hyper::http::request::Parts;
 use hyper::{Method, Response};
 use rand::RngExt;
@@ -31,6 +31,16 @@ pub struct GitHub {
     pub renamed: HashMap<String, usize>,
     /// Addresses outside, by the path that leads there.
     pub redirects: HashMap<String, String>,
+    /// The primary limit, for everything but the search.
+    pub limit: Option<Limit>,
+    /// For how many seconds each of the next requests is refused, as a secondary limit does.
+    pub retry_after: Vec<u64>,
+}
+
+pub struct Limit {
+    pub remaining: u64,
+    /// Seconds from any answer to the renewal, which leaves a thousand requests.
+    pub renewal: i64,
 }
 
 /// A repository; its id is its place among them.
@@ -58,7 +68,10 @@ pub struct Item {
 }
 
 fn time(seconds: i64) -> String {
-    DateTime::from_timestamp(seconds, 0).unwrap().format("%FT%TZ").to_string()
+    DateTime::from_timestamp(seconds, 0)
+        .unwrap()
+        .format("%FT%TZ")
+        .to_string()
 }
 
 impl Repo {
@@ -84,7 +97,12 @@ impl Repo {
             items.get_mut(&a).unwrap().updated = second;
             items.get_mut(&b).unwrap().updated = first;
         }
-        Self { name: name.into(), items, deleted: Vec::new(), transferred: HashMap::new() }
+        Self {
+            name: name.into(),
+            items,
+            deleted: Vec::new(),
+            transferred: HashMap::new(),
+        }
     }
 
     /// What the list gives, in the order of the last change.
@@ -101,15 +119,21 @@ impl Repo {
 
 impl Item {
     fn invented(number: u64, updated: i64, is_pull_request: bool, random: &mut ChaCha8Rng) -> Self {
-        let labels = ["bug", "gpu", "question"].into_iter().filter(|_| random.random_bool(0.4));
+        let labels = ["bug", "gpu", "question"]
+            .into_iter()
+            .filter(|_| random.random_bool(0.4));
         let body = format!("Line of issue {number}\r\n\"quoted\" \u{1f525} \u{2028} text\n");
         Self {
             number,
             title: format!("Issue {number} does not work"),
-            body: random.random_bool(0.95).then(|| body.repeat(random.random_range(0..4))),
+            body: random
+                .random_bool(0.95)
+                .then(|| body.repeat(random.random_range(0..4))),
             open: random.random_bool(0.5),
             labels: labels.map(str::to_owned).collect(),
-            comments: (0..random.random_range(0..4)).map(|i| format!("Comment {i} on {number}")).collect(),
+            comments: (0..random.random_range(0..4))
+                .map(|i| format!("Comment {i} on {number}"))
+                .collect(),
             created: START - 1_000_000 + number as i64,
             updated,
             is_pull_request,
@@ -207,6 +231,8 @@ impl GitHub {
             repos,
             renamed: HashMap::new(),
             redirects: HashMap::new(),
+            limit: None,
+            retry_after: Vec::new(),
         }
     }
 
@@ -222,9 +248,17 @@ impl GitHub {
         let (now, repo) = (self.now, &mut self.repos[0]);
         let last = repo.items.keys().last().copied().unwrap_or_default();
         // Those that have not changed for long are what a walk comes by first.
-        let mut oldest: Vec<(i64, u64)> = repo.items.values().map(|item| (item.updated, item.number)).collect();
+        let mut oldest: Vec<(i64, u64)> = repo
+            .items
+            .values()
+            .map(|item| (item.updated, item.number))
+            .collect();
         oldest.sort_unstable();
-        let range = if random.random_bool(0.5) { oldest.len().min(10) } else { oldest.len() };
+        let range = if random.random_bool(0.5) {
+            oldest.len().min(10)
+        } else {
+            oldest.len()
+        };
         if range == 0 || random.random_bool(0.2) {
             let item = Item::invented(last + 1, now, random.random_bool(0.2), random);
             repo.items.insert(last + 1, item);
@@ -242,11 +276,34 @@ impl GitHub {
     }
 
     fn find(&self, name: &str) -> Option<usize> {
-        self.repos.iter().position(|repo| repo.name.eq_ignore_ascii_case(name))
+        self.repos
+            .iter()
+            .position(|repo| repo.name.eq_ignore_ascii_case(name))
     }
 
-    pub fn respond(&self, head: &Parts, body: &[u8], has_token: bool) -> Response<Reply> {
-        dated(self.answer(head, body, has_token), self.now)
+    pub fn respond(&mut self, head: &Parts, body: &[u8], has_token: bool) -> Response<Reply> {
+        if let Some(seconds) = self.retry_after.pop() {
+            let mut response = reply(
+                403,
+                &json!({ "message": "You have exceeded a secondary rate limit." }),
+            );
+            response.headers_mut().insert(RETRY_AFTER, seconds.into());
+            return dated(response, self.now);
+        }
+        let mut response = self.answer(head, body, has_token);
+        let now = self.now;
+        if let Some(limit) = &mut self.limit
+            && !head.uri.path().starts_with("/search/")
+        {
+            if limit.remaining == 0 && limit.renewal > 100 {
+                response = reply(403, &json!({ "message": "API rate limit exceeded." }));
+            }
+            limit.remaining = limit.remaining.checked_sub(1).unwrap_or(1000);
+            let headers = response.headers_mut();
+            headers.insert("x-ratelimit-remaining", limit.remaining.into());
+            headers.insert("x-ratelimit-reset", (now + limit.renewal).into());
+        }
+        dated(response, now)
     }
 
     fn answer(&self, head: &Parts, body: &[u8], has_token: bool) -> Response<Reply> {
@@ -258,7 +315,10 @@ impl GitHub {
         }
         match path.as_slice() {
             ["graphql"] if head.method == Method::POST && has_token => self.graphql(body),
-            ["graphql"] => reply(401, &json!({ "message": "This endpoint requires you to be authenticated." })),
+            ["graphql"] => reply(
+                401,
+                &json!({ "message": "This endpoint requires you to be authenticated." }),
+            ),
             ["search", "issues"] => self.search(&query["q"]),
             ["repos", owner, name, rest @ ..] => {
                 let name = format!("{owner}/{name}");
@@ -266,13 +326,17 @@ impl GitHub {
                     (Some(id), _) => self.repository(id, rest, &query, head),
                     (None, Some(id)) => {
                         let rest: String = rest.iter().map(|part| format!("/{part}")).collect();
-                        let query = url.query().map_or(String::new(), |query| format!("?{query}"));
+                        let query = url
+                            .query()
+                            .map_or(String::new(), |query| format!("?{query}"));
                         redirect(&format!("{}/repositories/{id}{rest}{query}", self.url))
                     }
                     (None, None) => not_found(),
                 }
             }
-            ["repositories", id, rest @ ..] => self.repository(id.parse().unwrap(), rest, &query, head),
+            ["repositories", id, rest @ ..] => {
+                self.repository(id.parse().unwrap(), rest, &query, head)
+            }
             _ => not_found(),
         }
     }
@@ -286,7 +350,10 @@ impl GitHub {
     ) -> Response<Reply> {
         let repo = &self.repos[id];
         match path {
-            [] => reply(200, &json!({ "id": id, "full_name": repo.name, "open_issues_count": 1 })),
+            [] => reply(
+                200,
+                &json!({ "id": id, "full_name": repo.name, "open_issues_count": 1 }),
+            ),
             ["issues"] => self.list(repo, query, head),
             ["issues", number, rest @ ..] => {
                 let number: u64 = number.parse().unwrap();
@@ -300,8 +367,15 @@ impl GitHub {
                     (None, _) => not_found(),
                     (Some(item), []) => reply(200, &item.rest(&repo.name, &self.url)),
                     (Some(item), ["events"]) => {
-                        let events = if item.converted { vec!["locked", "converted_to_discussion"] } else { vec![] };
-                        let events = events.iter().map(|event| json!({ "event": event })).collect();
+                        let events = if item.converted {
+                            vec!["locked", "converted_to_discussion"]
+                        } else {
+                            vec![]
+                        };
+                        let events = events
+                            .iter()
+                            .map(|event| json!({ "event": event }))
+                            .collect();
                         self.page(events, query, head)
                     }
                     (Some(item), ["comments"]) => {
@@ -321,37 +395,73 @@ impl GitHub {
     }
 
     fn list(&self, repo: &Repo, query: &HashMap<String, String>, head: &Parts) -> Response<Reply> {
-        assert_eq!((query["sort"].as_str(), query["direction"].as_str()), ("updated", "asc"));
-        let since = query.get("since").map(|since| since.parse::<DateTime<chrono::Utc>>().unwrap().timestamp());
+        assert_eq!(
+            (query["sort"].as_str(), query["direction"].as_str()),
+            ("updated", "asc")
+        );
+        let since = query
+            .get("since")
+            .map(|since| since.parse::<DateTime<chrono::Utc>>().unwrap().timestamp());
         let labels = query.get("labels").map(String::as_str).unwrap_or_default();
-        let labels: Vec<&str> = labels.split(',').filter(|label| !label.is_empty()).collect();
+        let labels: Vec<&str> = labels
+            .split(',')
+            .filter(|label| !label.is_empty())
+            .collect();
         let items = repo.listed().into_iter().filter(|item| {
-            let is_recent = since.is_none_or(|since| item.updated > since || self.inclusive && item.updated == since);
+            let is_recent = since.is_none_or(|since| {
+                item.updated > since || self.inclusive && item.updated == since
+            });
             let is_state = match query["state"].as_str() {
                 "open" => item.open,
                 "closed" => !item.open,
                 _ => true,
             };
-            is_recent && is_state && labels.iter().all(|label| item.labels.iter().any(|has| has == label))
+            is_recent
+                && is_state
+                && labels
+                    .iter()
+                    .all(|label| item.labels.iter().any(|has| has == label))
         });
-        self.page(items.map(|item| item.rest(&repo.name, &self.url)).collect(), query, head)
+        self.page(
+            items.map(|item| item.rest(&repo.name, &self.url)).collect(),
+            query,
+            head,
+        )
     }
 
-    fn page(&self, all: Vec<Value>, query: &HashMap<String, String>, head: &Parts) -> Response<Reply> {
+    fn page(
+        &self,
+        all: Vec<Value>,
+        query: &HashMap<String, String>,
+        head: &Parts,
+    ) -> Response<Reply> {
         let number = |name: &str| query.get(name).map(|text| text.parse::<usize>().unwrap());
-        let (size, page) = (number("per_page").unwrap_or(30).min(self.page), number("page").unwrap_or(1));
+        let (size, page) = (
+            number("per_page").unwrap_or(30).min(self.page),
+            number("page").unwrap_or(1),
+        );
         let begin = ((page - 1) * size).min(all.len());
         let end = (begin + size).min(all.len());
         let body = Value::from(all[begin..end].to_vec());
-        let etag: String = Sha256::digest(body.to_string()).iter().map(|byte| format!("{byte:02x}")).collect();
+        let etag: String = Sha256::digest(body.to_string())
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         let etag = HeaderValue::try_from(format!("W/\"{etag}\"")).unwrap();
         if head.headers.get(IF_NONE_MATCH) == Some(&etag) {
-            return Response::builder().status(304).header(ETAG, etag).body(Reply::empty()).unwrap();
+            return Response::builder()
+                .status(304)
+                .header(ETAG, etag)
+                .body(Reply::empty())
+                .unwrap();
         }
         let mut response = reply(200, &body);
         response.headers_mut().insert(ETAG, etag);
         if end < all.len() {
-            let link = format!("<{}/next>; rel=\"next\", <{}/last>; rel=\"last\"", self.url, self.url);
+            let link = format!(
+                "<{}/next>; rel=\"next\", <{}/last>; rel=\"last\"",
+                self.url, self.url
+            );
             response.headers_mut().insert(LINK, link.parse().unwrap());
         }
         response
@@ -375,11 +485,18 @@ impl GitHub {
         let mut data = json!({});
         let mut errors = Vec::new();
         // ` r0: repository(owner: "o", name: "n") { nameWithOwner i7: issueOrPullRequest(number: 7) { … } }`
-        for part in query.split(" r").skip(1).filter(|part| part.contains(": repository(owner: ")) {
+        for part in query
+            .split(" r")
+            .skip(1)
+            .filter(|part| part.contains(": repository(owner: "))
+        {
             let alias = format!("r{}", part.split(':').next().unwrap());
             let quoted: Vec<&str> = part.split('"').collect();
             let name = format!("{}/{}", quoted[1], quoted[3]);
-            let Some(id) = self.find(&name).or_else(|| self.renamed.get(&name).copied()) else {
+            let Some(id) = self
+                .find(&name)
+                .or_else(|| self.renamed.get(&name).copied())
+            else {
                 data[&alias] = Value::Null;
                 errors.push(json!({ "type": "NOT_FOUND", "path": [alias] }));
                 continue;
@@ -389,9 +506,12 @@ impl GitHub {
             for number in part.split("issueOrPullRequest(number: ").skip(1) {
                 let number: u64 = number.split(')').next().unwrap().parse().unwrap();
                 let item = repo.items.get(&number);
-                data[&alias][format!("i{number}")] = item.map_or(Value::Null, |item| item.graphql(&repo.name, &self.url));
+                data[&alias][format!("i{number}")] =
+                    item.map_or(Value::Null, |item| item.graphql(&repo.name, &self.url));
                 if item.is_none() {
-                    errors.push(json!({ "type": "NOT_FOUND", "path": [alias, format!("i{number}")] }));
+                    errors.push(
+                        json!({ "type": "NOT_FOUND", "path": [alias, format!("i{number}")] }),
+                    );
                 }
             }
         }

@@ -72,7 +72,10 @@ impl Server {
         }));
         let served = inner.clone();
         std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
             runtime.block_on(async move {
                 let listener = tokio::net::TcpListener::from_std(listener).unwrap();
                 while let Ok((stream, _)) = listener.accept().await {
@@ -103,7 +106,10 @@ pub struct Reply {
 
 impl Reply {
     pub fn empty() -> Self {
-        Self { bytes: None, cut: false }
+        Self {
+            bytes: None,
+            cut: false,
+        }
     }
 }
 
@@ -154,13 +160,19 @@ impl Inner {
             Ok(self.limited())
         } else {
             let response = self.github.respond(head, body, authorization.is_some());
-            if self.random.random_bool(self.faults.trouble) { self.trouble(response) } else { Ok(response) }
+            if self.random.random_bool(self.faults.trouble) {
+                self.trouble(response)
+            } else {
+                Ok(response)
+            }
         };
         self.seen.push(Seen {
             method: head.method.clone(),
             target: head.uri.to_string(),
             authorization,
-            status: response.as_ref().map_or(StatusCode::IM_A_TEAPOT, Response::status),
+            status: response
+                .as_ref()
+                .map_or(StatusCode::IM_A_TEAPOT, Response::status),
         });
         response
     }
@@ -176,13 +188,18 @@ impl Inner {
             3 => (429, vec![], "Too many requests."),
             _ => (
                 403,
-                vec![("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", reset.as_str())],
+                vec![
+                    ("x-ratelimit-remaining", "0"),
+                    ("x-ratelimit-reset", reset.as_str()),
+                ],
                 "API rate limit exceeded for 192.0.2.1.",
             ),
         };
         let mut response = reply(status, &json!({ "message": message }));
         for (name, value) in headers {
-            response.headers_mut().insert(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
+            response
+                .headers_mut()
+                .insert(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
         }
         dated(response, self.github.now)
     }
@@ -196,13 +213,33 @@ impl Inner {
             1 => Ok(reply(500, &json!({}))),
             2 => Err(io::Error::other("the connection is cut before the answer")),
             3 => {
-                let mut response = Response::from_parts(parts, Reply { bytes: Some(half), cut: true });
-                response.headers_mut().insert(CONTENT_LENGTH, bytes.len().into());
+                let mut response = Response::from_parts(
+                    parts,
+                    Reply {
+                        bytes: Some(half),
+                        cut: true,
+                    },
+                );
+                response
+                    .headers_mut()
+                    .insert(CONTENT_LENGTH, bytes.len().into());
                 Ok(response)
             }
-            4 => Ok(Response::from_parts(parts, Reply { bytes: Some(half), cut: true })),
+            4 => Ok(Response::from_parts(
+                parts,
+                Reply {
+                    bytes: Some(half),
+                    cut: true,
+                },
+            )),
             // As a proxy does that does not notice.
-            _ => Ok(Response::from_parts(parts, Reply { bytes: Some(half), cut: false })),
+            _ => Ok(Response::from_parts(
+                parts,
+                Reply {
+                    bytes: Some(half),
+                    cut: false,
+                },
+            )),
         }
     }
 }
@@ -210,7 +247,10 @@ impl Inner {
 /// An answer in JSON.
 pub fn reply(status: u16, body: &Value) -> Response<Reply> {
     let bytes = Bytes::from(body.to_string());
-    let reply = Reply { bytes: Some(bytes), cut: false };
+    let reply = Reply {
+        bytes: Some(bytes),
+        cut: false,
+    };
     Response::builder().status(status).body(reply).unwrap()
 }
 
