@@ -128,7 +128,11 @@ impl Arguments {
             match collected {
                 Ok(collected) => eprintln!("{}", summary(repo, &collected)),
                 Err(error) if error.is_stop() => {
-                    eprintln!("{repo}: interrupted; the same command goes on");
+                    let remedy = match self.output.to_str() {
+                        Some("-") => "with a folder in the place of -, a later run would go on",
+                        _ => "the same command goes on",
+                    };
+                    eprintln!("{repo}: interrupted; {remedy}");
                     return Ok(ExitCode::from(INTERRUPTED));
                 }
                 Err(error) if self.repos.len() == 1 => return Err(error).context(repo.clone()),

@@ -121,16 +121,17 @@ impl Item {
     fn invented(number: u64, updated: i64, is_pull_request: bool, random: &mut ChaCha8Rng) -> Self {
         let labels = ["bug", "gpu", "question"]
             .into_iter()
-            .filter(|_| random.random_bool(0.4));
+            .filter(|_| random.random_bool(0.4))
+            .map(str::to_owned)
+            .collect();
+        let length = random.random_range(0..5);
         let body = format!("Line of issue {number}\r\n\"quoted\" \u{1f525} \u{2028} text\n");
         Self {
             number,
             title: format!("Issue {number} does not work"),
-            body: random
-                .random_bool(0.95)
-                .then(|| body.repeat(random.random_range(0..4))),
+            body: (length < 4).then(|| body.repeat(length)),
             open: random.random_bool(0.5),
-            labels: labels.map(str::to_owned).collect(),
+            labels,
             comments: (0..random.random_range(0..4))
                 .map(|i| format!("Comment {i} on {number}"))
                 .collect(),
@@ -163,8 +164,8 @@ impl Item {
     }
 
     /// The same with the first comments.
-    pub fn kept_with_comments(&self, repo: &str, url: &str, count: usize) -> Value {
-        let mut kept = self.kept(repo, repo, url);
+    pub fn kept_with_comments(&self, repo: &str, name: &str, url: &str, count: usize) -> Value {
+        let mut kept = self.kept(repo, name, url);
         kept["comment_count"] = self.comments.len().into();
         let comments = self.comments.iter().take(count).map(|body| {
             json!({

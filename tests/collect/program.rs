@@ -45,7 +45,7 @@ fn a_run_that_is_killed_twenty_times_ends_with_what_the_server_has() {
         program
     };
     for kill in 0..20 {
-        let goal = server.requests() + random.random_range(2..7);
+        let goal = server.requests() + random.random_range(2..6);
         let mut program = collect().spawn().unwrap();
         while server.requests() < goal {
             assert!(
@@ -54,7 +54,7 @@ fn a_run_that_is_killed_twenty_times_ends_with_what_the_server_has() {
             );
             std::thread::sleep(Duration::from_millis(1));
         }
-        std::thread::sleep(Duration::from_millis(random.random_range(0..30)));
+        std::thread::sleep(Duration::from_millis(random.random_range(0..12)));
         program.kill().unwrap();
         program.wait().unwrap();
     }

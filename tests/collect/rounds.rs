@@ -34,8 +34,10 @@ fn round(seed: u64) -> (u32, u32) {
     let mut repo = Repo::invented("acme/engine", count, random);
     if random.random_bool(0.3) {
         // A robot has touched many of them within a second or two.
-        for item in repo.items.values_mut().filter(|_| random.random_bool(0.8)) {
-            item.updated = START - random.random_range(0..2);
+        for item in repo.items.values_mut() {
+            if random.random_bool(0.8) {
+                item.updated = START - random.random_range(0..2);
+            }
         }
     }
     let mut github = GitHub::new(vec![repo]);

@@ -139,7 +139,8 @@ async fn answer(
         let mut inner = inner.lock().unwrap();
         let number = inner.seen.len() + 1;
         (inner.on_request)(number);
-        let slow = inner.random.random_bool(inner.faults.slow);
+        let likely = inner.faults.slow;
+        let slow = inner.random.random_bool(likely);
         let slow = slow.then(|| Duration::from_millis(inner.random.random_range(1..8)));
         (inner.respond(&head, &body), slow)
     };
