@@ -64,19 +64,17 @@ impl RateLimits {
             }));
         }
         let until = Instant::now() + wait;
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Ok(());
-            }
-            let reason = reason.to_owned();
+        let mut left = wait;
+        while !left.is_zero() {
             (self.watch)(Event::Rest {
                 left,
                 whole: wait,
-                reason,
+                reason: reason.into(),
             });
             sleep(left.min(Duration::from_secs(1))).await;
+            left = until.saturating_duration_since(Instant::now());
         }
+        Ok(())
     }
 
     /// Remembers when a limit that this answer used up is renewed.

@@ -38,7 +38,8 @@ pub use token::Token;
 pub enum Event {
     /// `done` issues are there; `total` is how many the server counted at the beginning, where known.
     Issues { done: u64, total: Option<u64> },
-    /// Nothing is sent for another `left` of `whole`; told once a second. `reason` completes
+    /// Nothing is sent for another `left` of `whole`, which are the same at first; told once a second.
+    /// `reason` completes
     /// "resting 41 s for …".
     Rest {
         left: Duration,

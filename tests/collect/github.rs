@@ -486,12 +486,10 @@ impl GitHub {
         let mut data = json!({});
         let mut errors = Vec::new();
         // ` r0: repository(owner: "o", name: "n") { nameWithOwner i7: issueOrPullRequest(number: 7) { … } }`
-        for part in query
-            .split(" r")
-            .skip(1)
-            .filter(|part| part.contains(": repository(owner: "))
-        {
-            let alias = format!("r{}", part.split(':').next().unwrap());
+        let mut parts: Vec<&str> = query.split(": repository(owner: ").collect();
+        parts.remove(0);
+        for (i, part) in parts.into_iter().enumerate() {
+            let alias = format!("r{i}");
             let quoted: Vec<&str> = part.split('"').collect();
             let name = format!("{}/{}", quoted[1], quoted[3]);
             let Some(id) = self

@@ -12,7 +12,7 @@ use hyper::body::{Body, Bytes, Frame, Incoming};
 use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, DATE, HeaderName};
 use hyper::http::request::Parts;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -36,9 +36,6 @@ pub struct Faults {
 /// A request as it came in.
 #[derive(Debug, Clone)]
 pub struct Seen {
-    pub method: Method,
-    /// With the query.
-    pub target: String,
     pub authorization: Option<String>,
     pub status: StatusCode,
 }
@@ -168,8 +165,6 @@ impl Inner {
             }
         };
         self.seen.push(Seen {
-            method: head.method.clone(),
-            target: head.uri.to_string(),
             authorization,
             status: response
                 .as_ref()
