@@ -193,7 +193,8 @@ fn faults_lose_no_text() {
     let (_, whole) = hydrate_all(&client(&server), &ids);
     server.lock().faults = Faults {
         trouble: 0.2,
-        limits: 0.2,
+        limits: 0.1,
+        vague_limits: 0.1,
         slow: 0.1,
         change: 0.0,
     };

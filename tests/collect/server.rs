@@ -25,8 +25,10 @@ use crate::github::GitHub;
 pub struct Faults {
     /// 502, 500, a connection that is cut before or within the answer: what makes the client back off.
     pub trouble: f64,
-    /// Rate limits of both kinds, which ask for no time at all.
+    /// Rate limits of both kinds, which are over at once.
     pub limits: f64,
+    /// Secondary limits that do not say for how long.
+    pub vague_limits: f64,
     /// Some milliseconds of thinking.
     pub slow: f64,
     /// Something changes just before the answer.
@@ -155,7 +157,11 @@ impl Inner {
             self.github.change(&mut self.random);
         }
         let response = if self.random.random_bool(self.faults.limits) {
-            Ok(self.limited())
+            let kind = self.random.random_range(0..3);
+            Ok(self.limited(kind))
+        } else if self.random.random_bool(self.faults.vague_limits) {
+            let kind = self.random.random_range(3..5);
+            Ok(self.limited(kind))
         } else {
             let response = self.github.respond(head, body, authorization.is_some());
             if self.random.random_bool(self.faults.trouble) {
@@ -173,16 +179,13 @@ impl Inner {
         response
     }
 
-    /// A rate limit that is over already.
-    fn limited(&mut self) -> Response<Reply> {
+    fn limited(&self, kind: u8) -> Response<Reply> {
         let secondary = "You have exceeded a secondary rate limit.";
         let reset = self.github.now.to_string();
-        let (status, headers, message) = match self.random.random_range(0..5) {
+        let (status, headers, message) = match kind {
             0 => (403, vec![("retry-after", "0")], secondary),
             1 => (429, vec![("retry-after", "0")], secondary),
-            2 => (403, vec![], secondary),
-            3 => (429, vec![], "Too many requests."),
-            _ => (
+            2 => (
                 403,
                 vec![
                     ("x-ratelimit-remaining", "0"),
@@ -190,6 +193,8 @@ impl Inner {
                 ],
                 "API rate limit exceeded for 192.0.2.1.",
             ),
+            3 => (403, vec![], secondary),
+            _ => (429, vec![], "Too many requests."),
         };
         let mut response = reply(status, &json!({ "message": message }));
         for (name, value) in headers {

@@ -23,7 +23,7 @@ fn a_run_when_nothing_changed_makes_one_request_and_touches_no_file() {
         let first = collect_into(folder.path(), &client(&server), &Default::default()).unwrap();
         assert_eq!((first.new, first.issues), (120, 120));
         let file = folder.path().join("acme__engine.jsonl");
-        assert_eq!(records(&file), expected(&server));
+        same(&records(&file), &expected(&server), "the file");
 
         for _ in 0..2 {
             let (before, written) = (
@@ -56,9 +56,10 @@ fn a_later_run_fetches_what_changed_and_no_more() {
     let again = collect_into(folder.path(), &client(&server), &Default::default()).unwrap();
     assert_eq!((again.issues, again.new, again.changed), (300, 0, 1));
     assert_eq!(server.requests() - before, 1);
-    assert_eq!(
-        records(&folder.path().join("acme__engine.jsonl")),
-        expected(&server)
+    same(
+        &records(&folder.path().join("acme__engine.jsonl")),
+        &expected(&server),
+        "the file",
     );
 }
 
@@ -118,9 +119,10 @@ fn a_limit_ends_a_run_and_the_next_goes_on() {
         let found = records(&folder.path().join("acme__engine.jsonl"));
         assert_eq!(found.len() as u64, issues);
     }
-    assert_eq!(
-        records(&folder.path().join("acme__engine.jsonl")),
-        expected(&server)
+    same(
+        &records(&folder.path().join("acme__engine.jsonl")),
+        &expected(&server),
+        "the file",
     );
 }
 
@@ -165,9 +167,10 @@ fn a_renamed_repository_is_followed_and_its_issues_keep_their_name() {
     server.lock().github.rename(0, "acme/motor");
     let collected = collect_into(folder.path(), &client(&server), &Default::default()).unwrap();
     assert_eq!(collected.renamed.as_deref(), Some("acme/motor"));
-    assert_eq!(
-        records(&folder.path().join("acme__engine.jsonl")),
-        expected(&server)
+    same(
+        &records(&folder.path().join("acme__engine.jsonl")),
+        &expected(&server),
+        "the file",
     );
     let before = server.requests();
     collect_into(folder.path(), &client(&server), &Default::default()).unwrap();
@@ -183,9 +186,10 @@ fn upper_and_lower_case_make_no_second_collection() {
     run(collect(&client, &open, "ACME/Engine", &Default::default())).unwrap();
     let again = run(collect(&client, &open, "acme/engine", &Default::default())).unwrap();
     assert_eq!((again.new, again.issues), (0, 10));
-    assert_eq!(
-        records(&folder.path().join("acme__engine.jsonl")),
-        expected(&server)
+    same(
+        &records(&folder.path().join("acme__engine.jsonl")),
+        &expected(&server),
+        "the file",
     );
 }
 
@@ -218,7 +222,7 @@ fn a_file_that_was_changed_is_not_built_upon_and_one_that_was_removed_is_collect
     fs::remove_file(&file).unwrap();
     let anew = collect_into(folder.path(), &client(&server), &Default::default()).unwrap();
     assert_eq!(anew.new, 10);
-    assert_eq!(records(&file), expected(&server));
+    same(&records(&file), &expected(&server), "the file");
 }
 
 #[test]
