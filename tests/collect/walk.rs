@@ -64,6 +64,26 @@ fn a_later_run_fetches_what_changed_and_no_more() {
 }
 
 #[test]
+fn a_second_that_is_not_over_yet_is_asked_for_again() {
+    let server = server(60, 14);
+    let folder = tempdir().unwrap();
+    {
+        let github = &mut server.lock().github;
+        (github.page, github.now) = (25, START);
+        for item in github.repos[0].items.values_mut() {
+            item.updated = START;
+        }
+    }
+    collect_into(folder.path(), &client(&server), &Default::default()).unwrap();
+    for number in [3, 40] {
+        let github = &mut server.lock().github;
+        github.repos[0].items.get_mut(&number).unwrap().title = "Another title".into();
+    }
+    let again = collect_into(folder.path(), &client(&server), &Default::default()).unwrap();
+    assert_eq!(again.changed, 2);
+}
+
+#[test]
 fn issues_that_cease_to_pass_the_filter_leave_and_others_come() {
     let server = server(60, 5);
     let folder = tempdir().unwrap();
