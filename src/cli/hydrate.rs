@@ -103,21 +103,11 @@ fn report(hydrated: &Hydrated, there: usize) -> String {
     if there > 0 {
         text += &format!(", {} already there", HumanCount(there as u64));
     }
-    let kinds: [(&str, fn(&Fate) -> bool); 5] = [
-        ("deleted", |fate| *fate == Fate::Deleted),
-        ("not found", |fate| *fate == Fate::Unknown),
-        ("pull requests", |fate| *fate == Fate::PullRequest),
-        ("transferred", |fate| matches!(fate, Fate::Transferred(_))),
-        ("converted to discussions", |fate| *fate == Fate::Converted),
-    ];
-    for (name, is_kind) in kinds {
-        let count = hydrated
-            .fates
-            .iter()
-            .filter(|(_, fate)| is_kind(fate))
-            .count();
+    for kind in KINDS {
+        let fates = hydrated.fates.iter();
+        let count = fates.filter(|(_, fate)| kind_of(fate) == kind).count();
         if count > 0 {
-            text += &format!(", {count} {name}");
+            text += &format!(", {count} {kind}");
         }
     }
     text.push('\n');
@@ -128,4 +118,22 @@ fn report(hydrated: &Hydrated, there: usize) -> String {
         text += &format!("  {id}: {fate}\n");
     }
     text
+}
+
+const KINDS: [&str; 5] = [
+    "deleted",
+    "not found",
+    "pull requests",
+    "transferred",
+    "converted to discussions",
+];
+
+fn kind_of(fate: &Fate) -> &'static str {
+    KINDS[match fate {
+        Fate::Deleted => 0,
+        Fate::Unknown => 1,
+        Fate::PullRequest => 2,
+        Fate::Transferred(_) => 3,
+        Fate::Converted => 4,
+    }]
 }

@@ -8,9 +8,11 @@ use tempfile::tempdir;
 use super::*;
 use crate::github::Limit;
 
-/// The reasons of the rests, told to a watch.
-fn rests(settings: ClientSettings) -> (ClientSettings, Arc<Mutex<Vec<(Duration, String)>>>) {
-    let rests: Arc<Mutex<Vec<_>>> = Arc::default();
+/// Rests as they begin, with their reasons.
+type Rests = Arc<Mutex<Vec<(Duration, String)>>>;
+
+fn rests(settings: ClientSettings) -> (ClientSettings, Rests) {
+    let rests = Rests::default();
     let heard = rests.clone();
     let watch = move |event| {
         if let Event::Rest {
