@@ -129,7 +129,7 @@ fn the_token_goes_to_the_server_and_appears_nowhere() {
     {
         let _listening = subscriber.set_default();
         let settings = quick(&server);
-        println!("{:?}", settings.token);
+        written.push(format!("{:?}", settings.token).into_bytes());
         collect_into(
             &folder.path().join("logged"),
             &Client::new(settings).unwrap(),
