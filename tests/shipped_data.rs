@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use faultlens::annotation::{Annotation, Confidence, read_annotations};
+use faultlens::annotation::{Annotation, Confidence, Coverage, read_annotations};
 use faultlens::issue::IssueId;
 use faultlens::taxonomy::{Head, Taxonomy};
 
