@@ -11,7 +11,7 @@ use faultlens::issue::{Issue, IssueId};
 use faultlens::model::bundle::{BASE_FILES, Base};
 use faultlens::train::pretrain::{PretrainEvent, PretrainSettings, pretrain};
 
-use super::device::DeviceChoice;
+use super::device::{DeviceChoice, PrecisionChoice};
 use super::{HubArguments, INTERRUPTED, ReadArguments, progress, stop_flag};
 
 /// Adapt an encoder to issues' texts, without labels
@@ -51,6 +51,9 @@ pub struct Arguments {
     /// Tokens read of an issue
     #[arg(long, default_value_t = PretrainSettings::default().max_tokens)]
     max_tokens: usize,
+    /// f32, or bf16 with f32 weights [default: bf16 on CUDA, f32 elsewhere]
+    #[arg(long)]
+    precision: Option<PrecisionChoice>,
     /// Of the order of issues and of what is masked
     #[arg(long, default_value_t = PretrainSettings::default().seed)]
     seed: u64,
@@ -98,6 +101,7 @@ impl Arguments {
             learning_rate: self.learning_rate,
             masked: self.masked,
             max_tokens: self.max_tokens,
+            precision: PrecisionChoice::or_default(self.precision, &device),
             seed: self.seed,
             ..PretrainSettings::default()
         };

@@ -99,7 +99,7 @@ impl Objective {
                 .unzip();
             let targets = Tensor::from_vec(targets, (count, 1), device)?;
             let weights = Tensor::from_vec(weights, (count, 1), device)?;
-            let mut logits = logits.to_dtype(DType::F32)?; // (B, labels)
+            let mut logits = logits.clone(); // (B, labels)
             if !self.offsets[head].is_empty() {
                 logits =
                     logits.broadcast_add(&Tensor::new(self.offsets[head].as_slice(), device)?)?;

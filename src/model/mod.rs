@@ -221,13 +221,22 @@ impl Network {
         })
     }
 
-    /// Logits of every head, each (B, labels).
+    /// See [`Encoder::in_precision`].
+    pub fn in_precision(self, precision: candle_core::DType) -> Self {
+        Self {
+            encoder: self.encoder.in_precision(precision),
+            ..self
+        }
+    }
+
+    /// Logits of every head, each (B, labels), in f32.
     pub fn forward(
         &self,
         batch: &Batch,
         dropout: &mut Dropout,
     ) -> candle_core::Result<Vec<candle_core::Tensor>> {
         let hidden = self.encoder.forward(batch, dropout)?; // (N, H)
+        let hidden = hidden.to_dtype(candle_core::DType::F32)?;
         let pooled = self.encoder.mean_pool(&hidden, batch)?; // (B, H)
         self.heads.forward(&dropout.apply(&pooled)?)
     }

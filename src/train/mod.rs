@@ -24,7 +24,7 @@ pub mod suspects;
 mod trainer;
 
 pub use folds::CrossValidation;
-pub use settings::{Settings, ValidSettings};
+pub use settings::{Precision, Settings, ValidSettings};
 pub use start::{Origin, Start, origins};
 
 use calibration::{Calibrated, calibrate};

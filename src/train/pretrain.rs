@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::TrainError;
 use super::optimizer::{AdamW, Parameter, schedule};
 use super::sampling::epoch_batches;
+use super::settings::Precision;
 use super::trainer::{is_decayed, used_by_encoder, variables};
 use crate::issue::Issue;
 use crate::issue::condense::condense;
@@ -38,6 +39,7 @@ pub struct PretrainSettings {
     pub masked: f64,
     /// Tokens of an issue at most.
     pub max_tokens: usize,
+    pub precision: Precision,
     pub seed: u64,
 }
 
@@ -53,6 +55,7 @@ impl Default for PretrainSettings {
             dropout: 0.0,
             masked: 0.25,
             max_tokens: 256,
+            precision: Precision::F32,
             seed: 0,
         }
     }
@@ -114,6 +117,7 @@ pub fn pretrain(
         .iter()
         .map(|(name, var)| (name.clone(), var.as_tensor().clone()));
     let network = Encoder::load(builder(tensors.collect(), device), &base.config)?;
+    let network = network.in_precision(settings.precision.dtype());
     let words = encoder["embeddings.word_embeddings.weight"]
         .as_tensor()
         .clone();
@@ -169,7 +173,7 @@ pub fn pretrain(
                 .wrapping_add(step as u64);
             let mut dropout = Dropout::new(settings.dropout as f32, seed);
             let states = network.forward(&batch, &mut dropout)?; // (N, H)
-            let states = states.index_select(&Tensor::from_vec(places, count, device)?, 0)?; // (M, H)
+            let states = states.to_dtype(DType::F32)?.index_select(&Tensor::from_vec(places, count, device)?, 0)?; // (M, H)
             let logits = guess.forward(&states)?; // (M, vocabulary)
             let truth = Tensor::from_vec(truth, (count, 1), device)?;
             let likelihood = candle_nn::ops::log_softmax(&logits, D::Minus1)?.gather(&truth, 1)?;

@@ -1,5 +1,6 @@
 //! How to fine-tune.
 
+use candle_core::DType;
 use serde::Serialize;
 
 use super::TrainError;
@@ -41,7 +42,25 @@ pub struct Settings {
     /// Parts of a cross-validation, whose predictions calibrate a model that is then trained on all
     /// examples; 0: there is none.
     pub folds: usize,
+    pub precision: Precision,
     pub seed: u64,
+}
+
+/// In which numbers activations are computed; weights and their updates are always f32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    F32,
+    Bf16,
+}
+
+impl Precision {
+    pub(super) fn dtype(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::Bf16 => DType::BF16,
+        }
+    }
 }
 
 impl Default for Settings {
@@ -63,6 +82,7 @@ impl Default for Settings {
             max_tokens: 256,
             validation: 0.1,
             folds: 0,
+            precision: Precision::F32,
             seed: 0,
         }
     }

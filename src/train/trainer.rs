@@ -193,7 +193,8 @@ impl<'a> Trainer<'a> {
             builder(tensors(&heads), device),
             &base.config,
             taxonomy,
-        )?;
+        )?
+        .in_precision(settings.precision.dtype());
         let layers = base.config.num_hidden_layers;
         let heads = heads
             .into_iter()

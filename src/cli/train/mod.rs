@@ -109,7 +109,7 @@ impl Arguments {
             None => Settings::default(),
         };
         // What can be wrong without a model is said before one is fetched.
-        self.settings.over(settings.clone()).validate()?;
+        self.settings.over(settings.clone(), &device).validate()?;
         let folder = self.hub.resolve(source, files)?;
         let start = match &self.from {
             Some(_) => Start::Model(Box::new(Bundle::load(&folder, &device)?)),
@@ -118,7 +118,7 @@ impl Arguments {
         if let Start::Model(bundle) = &start {
             settings.max_tokens = bundle.manifest.text.max_tokens;
         }
-        let settings = self.settings.over(settings).validate()?;
+        let settings = self.settings.over(settings, &device).validate()?;
         let (taxonomy, examples) = match self.table.is_given() {
             true => of_table(&self.table, &start)?,
             false => {

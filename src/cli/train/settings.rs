@@ -1,7 +1,10 @@
 //! The library's training settings as arguments.
 
+use candle_core::Device;
 use clap::Args;
 use faultlens::train::Settings;
+
+use crate::cli::device::PrecisionChoice;
 
 /// [`Settings`]: what is not given is the library's default for the kind of start.
 #[derive(Args)]
@@ -55,6 +58,9 @@ pub struct SettingArguments {
     /// times as long [default: 0, none]
     #[arg(long)]
     folds: Option<usize>,
+    /// f32, or bf16 with f32 weights [default: bf16 on CUDA, f32 elsewhere]
+    #[arg(long)]
+    precision: Option<PrecisionChoice>,
     /// Of the order of examples, of dropout, of the folds and of the heads' first weights [default: 0]
     #[arg(long)]
     seed: Option<u64>,
@@ -62,7 +68,7 @@ pub struct SettingArguments {
 
 impl SettingArguments {
     /// `defaults` with what was given.
-    pub fn over(&self, defaults: Settings) -> Settings {
+    pub fn over(&self, defaults: Settings, device: &Device) -> Settings {
         Settings {
             epochs: self.epochs.unwrap_or(defaults.epochs),
             batch_size: self.batch_size.unwrap_or(defaults.batch_size),
@@ -83,6 +89,7 @@ impl SettingArguments {
             max_tokens: self.max_tokens.unwrap_or(defaults.max_tokens),
             validation: self.validation.unwrap_or(defaults.validation),
             folds: self.folds.unwrap_or(defaults.folds),
+            precision: PrecisionChoice::or_default(self.precision, device),
             seed: self.seed.unwrap_or(defaults.seed),
         }
     }
