@@ -90,7 +90,7 @@ fn broken_toml_is_named_with_its_line() {
     assert_eq!(
         error("title = \"Severity\"", "titel = \"Severity\""),
         "small.toml:20: unknown field `titel`, expected one of `name`, `title`, `definition`, \
-         `applies_when`, `labels`; see training-data/taxonomy.toml for the form"
+         `applies_when`, `was`, `removed`, `labels`; see training-data/taxonomy.toml for the form"
     );
     let unclosed = error("\"It can wait.\"", "\"It can wait.");
     assert!(unclosed.starts_with("small.toml:27: "), "{unclosed}");
