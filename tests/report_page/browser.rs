@@ -65,7 +65,10 @@ impl Browser {
             "goog:chromeOptions": { "args": arguments },
             "goog:loggingPrefs": { "browser": "ALL", "performance": "ALL" },
         });
-        let session = browser.post("", json!({ "capabilities": { "alwaysMatch": capabilities } }));
+        let session = browser.post(
+            "",
+            json!({ "capabilities": { "alwaysMatch": capabilities } }),
+        );
         browser.session += "/";
         browser.session += session["sessionId"].as_str().unwrap();
         let scheme = json!([{
@@ -91,7 +94,10 @@ impl Browser {
     }
 
     pub fn goto(&self, page: &Path) {
-        self.post("/url", json!({ "url": format!("file://{}", page.display()) }));
+        self.post(
+            "/url",
+            json!({ "url": format!("file://{}", page.display()) }),
+        );
     }
 
     /// What the script, the body of a function, returns.
@@ -101,7 +107,8 @@ impl Browser {
 
     /// Makes the page `width` CSS pixels wide, whatever a window's least width.
     pub fn resize(&self, width: u32) {
-        let metrics = json!({ "width": width, "height": 900, "deviceScaleFactor": 1, "mobile": false });
+        let metrics =
+            json!({ "width": width, "height": 900, "deviceScaleFactor": 1, "mobile": false });
         self.devtools("Emulation.setDeviceMetricsOverride", metrics);
     }
 
@@ -112,16 +119,19 @@ impl Browser {
         entries.map(|entry| entry["message"].to_string()).collect()
     }
 
-    /// The addresses that were asked for since the last call.
+    /// The addresses that were asked for since the last call, by pages other than the browser's own.
     pub fn requests(&self) -> Vec<String> {
         let entries = self.post("/se/log", json!({ "type": "performance" }));
         let events = entries.as_array().unwrap().iter().map(|entry| {
             let event: Value = serde_json::from_str(entry["message"].as_str().unwrap()).unwrap();
             event["message"].clone()
         });
-        let urls = events
-            .filter(|event| event["method"] == "Network.requestWillBeSent")
-            .map(|event| event["params"]["request"]["url"].as_str().unwrap().to_owned());
+        let requests = events.filter(|event| event["method"] == "Network.requestWillBeSent");
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let urls = requests.filter_map(|event| {
+            let by = text(&event["params"]["documentURL"]);
+            (!by.starts_with("chrome://")).then(|| text(&event["params"]["request"]["url"]))
+        });
         urls.collect()
     }
 }

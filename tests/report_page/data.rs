@@ -22,7 +22,9 @@ fn chance(place: usize, salt: usize) -> f64 {
 pub fn gold() -> Vec<Value> {
     let text = fs::read_to_string(source("examples/labels.jsonl")).unwrap();
     let lines = text.lines();
-    lines.map(|line| serde_json::from_str(line).unwrap()).collect()
+    lines
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
 }
 
 /// One issue's labels, each right with the probability that it says, and the probabilities.
@@ -34,7 +36,11 @@ fn answer(row: &Value, place: usize, salt: usize) -> Map<String, Value> {
         let salt = salt + 10 * index;
         let truth = row[&head.name].as_str().unwrap();
         let p = 0.4 + 0.59 * chance(place, salt).sqrt();
-        let mut names: Vec<&str> = head.labels.iter().map(|label| label.name.as_str()).collect();
+        let mut names: Vec<&str> = head
+            .labels
+            .iter()
+            .map(|label| label.name.as_str())
+            .collect();
         let other = names[(chance(place, salt + 1) * names.len() as f64) as usize];
         let right = chance(place, salt + 2) < p && truth != "none";
         let label = match (is_bug, right) {

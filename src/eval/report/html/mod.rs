@@ -9,12 +9,13 @@ use std::collections::HashMap;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use minijinja::{Environment, Value, context};
+use minijinja::Environment;
+use minijinja::value::Serde;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::blocks::{self, Block};
-use super::{Disagreement, Report};
+use super::{Disagreement, Evaluation, Report};
 use crate::issue::IssueId;
 
 #[cfg(test)]
@@ -47,44 +48,74 @@ pub fn html(report: &Report, texts: &HashMap<IssueId, String>) -> String {
     environment.add_filter("step", step);
     environment.add_filter("tick", tick);
     let page = environment.get_template("page.html");
-    page.and_then(|page| page.render(page_of(report, texts)))
+    page.and_then(|page| page.render(Serde(Page::of(report, texts))))
         .expect("the templates render every report")
 }
 
 /// What the templates see.
-fn page_of(report: &Report, texts: &HashMap<IssueId, String>) -> Value {
-    let mut annotators = Vec::new();
-    if let Some(found) = &report.annotators {
-        blocks::agree(found, &mut annotators);
+#[derive(Serialize)]
+struct Page<'a> {
+    report: &'a Report,
+    introduction: String,
+    heads: Vec<Head<'a>>,
+    comparisons: Vec<Vec<Piece>>,
+    annotators: Vec<Piece>,
+    /// An entry a model.
+    details: Vec<Details>,
+    errors: Vec<Wrong<'a>>,
+    json: String,
+    style: &'a str,
+    script: &'a str,
+    style_hash: String,
+    script_hash: String,
+}
+
+impl<'a> Page<'a> {
+    fn of(report: &'a Report, texts: &HashMap<IssueId, String>) -> Self {
+        let mut annotators = Vec::new();
+        if let Some(found) = &report.annotators {
+            blocks::agree(found, &mut annotators);
+        }
+        let comparisons = report.comparisons.iter().map(|comparison| {
+            let mut blocks = Vec::new();
+            blocks::compare(comparison, &mut blocks);
+            pieces(blocks)
+        });
+        Self {
+            report,
+            introduction: blocks::introduction(report),
+            heads: heads(report),
+            comparisons: comparisons.collect(),
+            annotators: pieces(annotators),
+            details: report.models.iter().map(Details::of).collect(),
+            errors: errors(report, texts),
+            json: json(report),
+            style: STYLE,
+            script: SCRIPT,
+            style_hash: hash(STYLE),
+            script_hash: hash(SCRIPT),
+        }
     }
-    let comparisons = report.comparisons.iter().map(|comparison| {
-        let mut blocks = Vec::new();
-        blocks::compare(comparison, &mut blocks);
-        pieces(blocks)
-    });
-    let models = report.models.iter().map(|model| {
+}
+
+/// What is said of a model beside its charts.
+#[derive(Serialize)]
+struct Details {
+    remarks: Vec<String>,
+    summary: Vec<Piece>,
+    probabilities: Vec<Piece>,
+}
+
+impl Details {
+    fn of(model: &Evaluation) -> Self {
         let (mut summary, mut probabilities) = (Vec::new(), Vec::new());
         blocks::summary(model, &mut summary);
         blocks::probabilities(model, &mut probabilities);
-        context! {
-            remarks => blocks::remarks(model),
-            summary => pieces(summary),
-            probabilities => pieces(probabilities),
+        Self {
+            remarks: blocks::remarks(model),
+            summary: pieces(summary),
+            probabilities: pieces(probabilities),
         }
-    });
-    context! {
-        report,
-        introduction => blocks::introduction(report),
-        heads => heads(report),
-        comparisons => comparisons.collect::<Vec<_>>(),
-        annotators => pieces(annotators),
-        details => models.collect::<Vec<_>>(),
-        errors => errors(report, texts),
-        json => Value::from_safe_string(json(report)),
-        style => Value::from_safe_string(STYLE.to_owned()),
-        script => Value::from_safe_string(SCRIPT.to_owned()),
-        style_hash => hash(STYLE),
-        script_hash => hash(SCRIPT),
     }
 }
 
@@ -178,9 +209,9 @@ fn named(table: blocks::Table, above: Option<&str>) -> Table {
 
 /// Takes the interval off a figure, and leaves any other text whole.
 fn cell(text: &str) -> Cell {
-    let figure = text.split_once(" [").filter(|(value, interval)| {
-        value.parse::<f64>().is_ok() && interval.ends_with(']')
-    });
+    let figure = text
+        .split_once(" [")
+        .filter(|(value, interval)| value.parse::<f64>().is_ok() && interval.ends_with(']'));
     match figure {
         Some((value, interval)) => Cell {
             text: value.to_owned(),

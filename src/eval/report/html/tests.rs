@@ -36,7 +36,11 @@ fn names_and_texts_stand_as_text_and_end_no_element() {
     assert!(!page.contains("<b>\""));
     let shown = between(&page, "<pre dir=\"auto\">", "</pre>");
     assert!(shown.ends_with("\n\tfails[31m"), "{shown:?}");
-    let json = between(&page, "type=\"application/json\" id=\"report\">", "</script>");
+    let json = between(
+        &page,
+        "type=\"application/json\" id=\"report\">",
+        "</script>",
+    );
     assert_eq!(serde_json::from_str::<Report>(json).unwrap(), report);
 }
 
@@ -58,7 +62,10 @@ fn an_interval_is_taken_off_figures_only() {
         (cell.text, cell.interval)
     };
     let interval = Some("[0.100, 0.600]".to_owned());
-    assert_eq!(parts("0.333 [0.100, 0.600]"), ("0.333".to_owned(), interval));
+    assert_eq!(
+        parts("0.333 [0.100, 0.600]"),
+        ("0.333".to_owned(), interval)
+    );
     for whole in ["0.333", "–", "a [b]", "1 [2"] {
         assert_eq!(parts(whole), (whole.to_owned(), None));
     }
@@ -66,6 +73,9 @@ fn an_interval_is_taken_off_figures_only() {
 
 #[test]
 fn a_cell_is_as_strong_as_its_share_of_the_row() {
-    assert_eq!([0, 1, 50, 51, 100].map(|count| step(count, vec![count, 100 - count])), [0, 1, 5, 6, 10]);
+    assert_eq!(
+        [0, 1, 50, 51, 100].map(|count| step(count, vec![count, 100 - count])),
+        [0, 1, 5, 6, 10]
+    );
     assert_eq!(step(0, vec![0, 0]), 0);
 }
