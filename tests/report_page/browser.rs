@@ -130,7 +130,7 @@ impl Browser {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let urls = requests.filter_map(|event| {
             let by = text(&event["params"]["documentURL"]);
-            (!by.starts_with("chrome://")).then(|| text(&event["params"]["request"]["url"]))
+            (!by.starts_with("chrome")).then(|| text(&event["params"]["request"]["url"]))
         });
         urls.collect()
     }

@@ -60,6 +60,29 @@ fn is_quiet(browser: &Browser) {
     assert!(!requests.is_empty() && outside.is_empty(), "{outside:?}");
 }
 
+#[test]
+fn a_page_that_asks_for_something_or_complains_is_noticed() {
+    let Some(browser) = Browser::open(false) else {
+        return;
+    };
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("page.html");
+    let outside = "http://127.0.0.1:9/image.png";
+    fs::write(
+        &path,
+        format!("<img src='{outside}'><script>console.error('oh')</script>"),
+    )
+    .unwrap();
+    browser.goto(&path);
+    assert!(browser.requests().contains(&outside.to_owned()));
+    assert!(
+        browser
+            .console()
+            .iter()
+            .any(|message| message.contains("oh"))
+    );
+}
+
 fn number(value: Option<f64>) -> String {
     value.map_or("–".into(), |value| {
         format!("{value:.3}").replace("-0.000", "0.000")
