@@ -24,7 +24,7 @@ mod tests;
 /// Steps of colour that a heat map has, beside none.
 const STEPS: u64 = 10;
 
-const STYLE: &str = include_str!("style.css");
+const STYLE: &str = concat!(include_str!("style.css"), include_str!("figures.css"));
 const SCRIPT: &str = include_str!("script.js");
 const TEMPLATES: [(&str, &str); 4] = [
     ("page.html", include_str!("page.html")),
@@ -162,6 +162,7 @@ struct Table {
 struct Column {
     name: String,
     is_numeric: bool,
+    has_intervals: bool,
 }
 
 /// A cell whose figure is apart from its interval.
@@ -197,10 +198,13 @@ fn named(table: blocks::Table, above: Option<&str>) -> Table {
     Table {
         caption: caption.collect::<Vec<_>>().join(", "),
         header: (0..table.header.len())
-            .map(|column| Column {
-                name: table.header[column].clone(),
-                is_numeric: table.is_numeric(column)
-                    || rows.iter().any(|row| row[column].interval.is_some()),
+            .map(|column| {
+                let has_intervals = rows.iter().any(|row| row[column].interval.is_some());
+                Column {
+                    name: table.header[column].clone(),
+                    is_numeric: table.is_numeric(column) || has_intervals,
+                    has_intervals,
+                }
             })
             .collect(),
         rows,
