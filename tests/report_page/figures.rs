@@ -157,6 +157,7 @@ fn curves_and_bars_are_drawn_where_the_figures_say() {
             reliability: charts.map((row) => [...row.querySelectorAll("svg[aria-label^=Reliability]")].map((svg) =>
                 [...svg.querySelectorAll("circle.point")].map((c) => [+c.getAttribute("cx"), +c.getAttribute("cy")]))),
             curves: charts.map((row) => [...row.querySelectorAll("svg[aria-label^=Risk] path.curve")].map((path) => numbers(path.getAttribute("d")))),
+            fives: charts.map((row) => numbers(row.querySelector("svg[aria-label^=Risk] path.ideal").getAttribute("d"))[1]),
             bars: [...document.querySelectorAll(".head[data-model=alpha][data-head=category] .scope[data-scope=all] .labels .fill")].map((bar) => +bar.getAttribute("width")),
         };"##,
     );
@@ -184,6 +185,10 @@ fn curves_and_bars_are_drawn_where_the_figures_say() {
             near(&coordinates[coordinates.len() - 2], 284.0);
             for (point, at) in curve.iter().zip(coordinates.chunks(2)) {
                 near(&at[0], 44.0 + 240.0 * point.coverage);
+                // The dashed line is where 5 % are wrong.
+                let five = 250.0 - found["fives"][place].as_f64().unwrap();
+                let height = 250.0 - at[1].as_f64().unwrap();
+                assert!((height - point.risk / 0.05 * five).abs() < 1.0, "{height}");
             }
         }
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use faultlens::eval::report::{Agreement, Estimate, Report, html};
+use faultlens::eval::report::{Estimate, Report, html};
 use faultlens::issue::IssueId;
 use serde_json::{Value, json};
 use tempfile::{TempDir, tempdir};
@@ -175,7 +175,8 @@ fn a_report_without_probabilities_intervals_texts_or_defined_figures_is_shown() 
         }
     }
     browser.goto(&page(&folder, &report, &HashMap::new()));
-    let found = browser.run("return document.querySelector('[data-figure=kappa]').textContent");
+    let found =
+        browser.run("return document.querySelector('[data-figure=kappa]').textContent.trim()");
     assert_eq!(found, "–");
     report.models[0].heads.clear();
     browser.goto(&page(&folder, &report, &HashMap::new()));
