@@ -49,6 +49,7 @@ pub fn gold(issues: &[&str]) -> GoldFile {
             file: "gold.jsonl".into(),
             sha256: "0123456789abcdef".into(),
             issues: issues.len(),
+            note: None,
         },
         annotations: annotations.collect(),
     }

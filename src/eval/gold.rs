@@ -41,6 +41,7 @@ impl GoldFile {
                 .into_owned(),
             sha256: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
             issues: annotations.len(),
+            note: None,
         };
         Ok(Self {
             summary,
