@@ -23,9 +23,10 @@ impl Browser {
             .stderr(Stdio::null())
             .spawn();
         let Ok(mut driver) = driver else {
-            // Tests' own printing is shown of failed tests only.
+            // What tests print by macro is shown of failed tests only.
+            let mut stderr = std::io::stderr();
             let why = "skipped: no chromedriver to open the page in (scripts/install-chromium)";
-            writeln!(std::io::stderr(), "{why}").unwrap();
+            writeln!(stderr, "{why}").unwrap();
             return None;
         };
         let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
