@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use candle_core::{Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::VarBuilder;
 use faultlens::model::batch::Batch;
 use faultlens::model::bundle::Base;
@@ -46,7 +46,7 @@ impl Expected {
 
 fn load(folder: &Path) -> Encoder {
     let base = Base::load(folder, &Device::Cpu).unwrap();
-    let vb = VarBuilder::from_tensors(base.tensors, candle_core::DType::F32, &Device::Cpu);
+    let vb = VarBuilder::from_tensors(base.tensors, DType::F32, &Device::Cpu);
     Encoder::load(vb, &base.config).unwrap()
 }
 
@@ -113,7 +113,7 @@ fn gradients_of_every_parameter_equal_finite_differences() {
         .iter()
         .map(|(name, var)| (name.clone(), var.as_tensor().clone()))
         .collect();
-    let vb = VarBuilder::from_tensors(tensors, candle_core::DType::F32, &Device::Cpu);
+    let vb = VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);
     let encoder = Encoder::load(vb, &base.config).unwrap();
     let batch = Batch::pack([
         [2u32, 40, 7, 99, 3].as_slice(),
@@ -169,6 +169,55 @@ fn gradients_of_every_parameter_equal_finite_differences() {
                 (measured - slope).abs() < tolerance,
                 "{name}: measured {measured}, gradient {slope}"
             );
+        }
+    }
+}
+
+/// The path of GPUs, on the CPU: every parameter's gradient is f32 and points where that of f32 does.
+#[test]
+fn gradients_in_bf16_are_those_of_f32_but_for_rounding() {
+    let base = Base::load(&fixtures().join("tiny-bert"), &Device::Cpu).unwrap();
+    let batch = Batch::pack([[2u32, 40, 7, 99, 3].as_slice(), &[2, 5, 3]]);
+    let gradients = |precision: DType| -> Vec<(String, Vec<f32>)> {
+        let mut vars: Vec<(String, Var)> = base
+            .tensors
+            .iter()
+            .map(|(name, t)| (name.clone(), Var::from_tensor(t).unwrap()))
+            .collect();
+        vars.sort_by(|a, b| a.0.cmp(&b.0));
+        let tensors = vars
+            .iter()
+            .map(|(name, var)| (name.clone(), var.as_tensor().clone()))
+            .collect();
+        let vb = VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);
+        let encoder = Encoder::load(vb, &base.config)
+            .unwrap()
+            .in_precision(precision);
+        let hidden = encoder.forward(&batch, &mut Dropout::new(0.1, 5)).unwrap();
+        assert_eq!(hidden.dtype(), precision);
+        let weights: Vec<f32> = (0..8 * 48)
+            .map(|i| ((i * 37 % 19) as f32 - 9.0) / 9.0)
+            .collect();
+        let weights = Tensor::from_vec(weights, (8, 48), &Device::Cpu).unwrap();
+        let loss = (hidden.to_dtype(DType::F32).unwrap() * weights).unwrap();
+        let grads = loss.sum_all().unwrap().backward().unwrap();
+        vars.into_iter()
+            .map(|(name, var)| {
+                let grad = grads.get(&var).unwrap();
+                assert_eq!(grad.dtype(), DType::F32, "{name}");
+                (name, grad.flatten_all().unwrap().to_vec1().unwrap())
+            })
+            .collect()
+    };
+    let exact = gradients(DType::F32);
+    for ((name, exact), (_, rounded)) in exact.iter().zip(gradients(DType::BF16)) {
+        let dot =
+            |a: &[f32], b: &[f32]| -> f64 { a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum() };
+        // Keys' biases have no gradient but rounding.
+        if !name.ends_with("key.bias") {
+            let cosine =
+                dot(exact, &rounded) / (dot(exact, exact) * dot(&rounded, &rounded)).sqrt();
+            assert!(cosine > 0.99, "{name}: {cosine}");
         }
     }
 }

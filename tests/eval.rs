@@ -311,11 +311,12 @@ fn annotators_of_other_files_are_compared_with_each_other_and_the_model() {
 }
 
 #[test]
-fn texts_are_shown_on_demand_and_written_nowhere() {
+fn texts_are_shown_on_demand_and_written_into_no_figures() {
     let folder = tempdir().unwrap();
     let issues = source("examples/issues.json");
     let predictions = labels(&folder, "rules.csv", 1);
     let (report, page) = (folder.path().join("r.json"), folder.path().join("r.md"));
+    let html = folder.path().join("r.html");
     let mut command = eval(&[
         &"--predictions",
         &predictions,
@@ -325,9 +326,13 @@ fn texts_are_shown_on_demand_and_written_nowhere() {
         &report,
         &"--markdown",
         &page,
+        &"--html",
+        &html,
     ]);
-    let without = text(&succeeds(&mut command).stdout);
+    let without = text(&succeeds(&mut command).stdout) + &fs::read_to_string(&html).unwrap();
     let with = text(&succeeds(command.arg("--texts")).stdout);
+    let html = fs::read_to_string(&html).unwrap();
+    assert!(html.contains("[Bug]: OOM at CUDA graph capture"));
     let issues: Vec<Value> = serde_json::from_slice(&fs::read(issues).unwrap()).unwrap();
     let files = fs::read_to_string(report).unwrap() + &fs::read_to_string(page).unwrap();
     let titles: Vec<&str> = issues
@@ -340,6 +345,34 @@ fn texts_are_shown_on_demand_and_written_nowhere() {
             !without.contains(title) && !files.contains(title),
             "{title}"
         );
+    }
+}
+
+#[test]
+fn a_note_stands_in_every_form_of_the_report() {
+    let folder = tempdir().unwrap();
+    let predictions = labels(&folder, "rules.csv", 3);
+    let files = ["r.json", "r.md", "r.html"].map(|name| folder.path().join(name));
+    let note = "Labelled by a language model";
+    let mut command = eval(&[
+        &"--predictions",
+        &predictions,
+        &"--json",
+        &files[0],
+        &"--markdown",
+        &files[1],
+        &"--html",
+        &files[2],
+    ]);
+    let without = text(&succeeds(&mut command).stdout);
+    assert!(!without.contains(note));
+    assert!(json(&files[0])["gold"].get("note").is_none());
+    let with = text(&succeeds(command.args(["--note", note])).stdout);
+    assert!(with.starts_with(note), "{with}");
+    assert_eq!(json(&files[0])["gold"]["note"], note);
+    for file in &files[1..] {
+        let form = fs::read_to_string(file).unwrap();
+        assert!(form.contains(note), "{}", file.display());
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use faultlens::annotation::{Annotation, Confidence, read_annotations};
+use faultlens::annotation::{Annotation, Confidence, Coverage, read_annotations};
 use faultlens::issue::IssueId;
 use faultlens::taxonomy::{Head, Taxonomy};
 
@@ -17,7 +17,8 @@ fn taxonomy() -> Taxonomy {
 }
 
 fn annotations(path: &str) -> Vec<Annotation> {
-    read_annotations(&shipped(path), &taxonomy()).unwrap_or_else(|error| panic!("{error}"))
+    read_annotations(&shipped(path), &taxonomy(), Coverage::AllHeads)
+        .unwrap_or_else(|error| panic!("{error}"))
 }
 
 #[test]

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use crate::issue::IssueId;
+use crate::taxonomy::Taxonomy;
 
 mod read;
 
-pub use read::{AnnotationError, Problem, read_annotations};
+pub use read::{AnnotationError, Coverage, Problem, read_annotations};
 
 /// How sure the annotator was that a second careful reader would choose the same labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,11 +17,14 @@ pub enum Confidence {
     Low,
 }
 
-/// One issue's labels: an entry per head of the taxonomy, `None` where the head does not apply.
-#[derive(Debug, Clone, PartialEq)]
+/// One issue's labels.
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Annotation {
     pub id: IssueId,
+    /// An entry per head of the taxonomy, `None` where the head does not apply.
     pub labels: Vec<Option<usize>>,
+    /// The heads of which nothing is said; their labels are `None`.
+    pub unlabelled: Vec<usize>,
     pub confidence: Option<Confidence>,
     pub annotator: Option<String>,
     /// The labels of the first and the second independent reading, each like `labels`; empty if the
@@ -37,18 +41,68 @@ pub struct Merged {
     pub annotations: Vec<Annotation>,
     /// The issue of each annotation that a later one replaced.
     pub replaced: Vec<IssueId>,
+    /// Those of them that the later one contradicts.
+    pub conflicts: Vec<Conflict>,
+}
+
+/// Two annotations of one issue that give a head different labels.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Conflict {
+    pub earlier: Annotation,
+    pub later: Annotation,
+}
+
+impl Conflict {
+    fn between(earlier: &Annotation, later: &Annotation) -> Option<Self> {
+        let conflict = Self {
+            earlier: earlier.clone(),
+            later: later.clone(),
+        };
+        let differs = conflict.heads().next().is_some();
+        differs.then_some(conflict)
+    }
+
+    /// The heads of which both annotations speak, and differ.
+    fn heads(&self) -> impl Iterator<Item = usize> {
+        let Self { earlier, later } = self;
+        (0..earlier.labels.len()).filter(|head| {
+            !earlier.unlabelled.contains(head)
+                && !later.unlabelled.contains(head)
+                && earlier.labels[*head] != later.labels[*head]
+        })
+    }
+
+    /// Such as `owner/name#1: category gpu, before memory`.
+    pub fn describe(&self, taxonomy: &Taxonomy) -> String {
+        let heads = self.heads().map(|head| {
+            let name = |annotation: &Annotation| {
+                taxonomy
+                    .label_name(head, annotation.labels[head])
+                    .to_owned()
+            };
+            let (earlier, later) = (name(&self.earlier), name(&self.later));
+            format!("{} {later}, before {earlier}", taxonomy.heads[head].name)
+        });
+        format!(
+            "{}: {}",
+            self.later.id,
+            heads.collect::<Vec<_>>().join("; ")
+        )
+    }
 }
 
 /// Merges the annotations of several files. Where two annotate one issue, the later one counts.
 pub fn merge(files: Vec<Vec<Annotation>>) -> Merged {
     let mut annotations: Vec<Annotation> = Vec::new();
-    let mut replaced = Vec::new();
+    let (mut replaced, mut conflicts) = (Vec::new(), Vec::new());
     let mut places = HashMap::new();
     for annotation in files.into_iter().flatten() {
         match places.entry(annotation.id.clone()) {
             Entry::Occupied(place) => {
                 replaced.push(annotation.id.clone());
-                annotations[*place.get()] = annotation;
+                let earlier = &mut annotations[*place.get()];
+                conflicts.extend(Conflict::between(earlier, &annotation));
+                *earlier = annotation;
             }
             Entry::Vacant(place) => {
                 place.insert(annotations.len());
@@ -59,6 +113,7 @@ pub fn merge(files: Vec<Vec<Annotation>>) -> Merged {
     Merged {
         annotations,
         replaced,
+        conflicts,
     }
 }
 
@@ -70,6 +125,7 @@ mod tests {
         Annotation {
             id: id(number),
             labels: vec![Some(label)],
+            unlabelled: Vec::new(),
             confidence: None,
             annotator: None,
             readings: Vec::new(),
@@ -96,6 +152,25 @@ mod tests {
             [annotation(1, 2), annotation(2, 0), annotation(3, 1)]
         );
         assert_eq!(merged.replaced, [id(1), id(1)]);
+    }
+
+    #[test]
+    fn a_conflict_is_a_head_that_both_label_and_label_differently() {
+        let unlabelled = Annotation {
+            labels: vec![None],
+            unlabelled: vec![0],
+            ..annotation(3, 0)
+        };
+        let merged = merge(vec![
+            vec![annotation(1, 0), annotation(2, 0), annotation(3, 0)],
+            vec![annotation(1, 0), annotation(2, 1), unlabelled],
+        ]);
+        assert_eq!(merged.replaced.len(), 3);
+        let expected = Conflict {
+            earlier: annotation(2, 0),
+            later: annotation(2, 1),
+        };
+        assert_eq!(merged.conflicts, [expected]);
     }
 
     #[test]

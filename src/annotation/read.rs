@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::{Annotation, Confidence};
 use crate::issue::IssueId;
-use crate::taxonomy::{NONE, Taxonomy};
+use crate::taxonomy::{Head, Meaning, NONE, Taxonomy};
 
 /// The fields a line may hold beside the heads.
 const FIELDS: [&str; 7] = [
@@ -61,8 +61,9 @@ fn listed(path: &Path, problems: &[Problem]) -> String {
 
 /// Reads the annotations in the JSONL file at `path`, in its order. Empty lines are skipped.
 ///
-/// A line is `{"repo": "owner/name", "number": 1, HEAD: LABEL, …}` with every head of the taxonomy,
-/// [`NONE`] exactly where it does not apply, and optionally `confidence` (`high` or `low`),
+/// A line is `{"repo": "owner/name", "number": 1, HEAD: LABEL, …}` with the heads of the taxonomy
+/// (see [`Coverage`]), under their names or those that they had (`was`), [`NONE`] exactly where one does
+/// not apply, and optionally `confidence` (`high` or `low`),
 /// `annotator`, `first` and `second` (objects of head and label) and `adjudicated`.
 ///
 /// # Errors
@@ -70,6 +71,7 @@ fn listed(path: &Path, problems: &[Problem]) -> String {
 pub fn read_annotations(
     path: &Path,
     taxonomy: &Taxonomy,
+    coverage: Coverage,
 ) -> Result<Vec<Annotation>, AnnotationError> {
     let text = fs::read(path).map_err(|source| AnnotationError::Read {
         path: path.to_owned(),
@@ -84,6 +86,7 @@ pub fn read_annotations(
         }
         let mut record = Record {
             taxonomy,
+            coverage,
             line,
             problems: &mut problems,
         };
@@ -99,9 +102,26 @@ pub fn read_annotations(
     })
 }
 
+/// Which heads an annotation has to speak of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Coverage {
+    /// All of the taxonomy's.
+    AllHeads,
+    /// Any: of a head that an annotation does not name, or for which it has a label that the taxonomy
+    /// has removed, it says nothing.
+    SomeHeads,
+}
+
+/// What an annotation says of the heads, as [`Annotation`] has it.
+struct Labels {
+    labels: Vec<Option<usize>>,
+    unlabelled: Vec<usize>,
+}
+
 /// One line on its way to an annotation. Each part that is wrong adds a problem and is `None`.
 struct Record<'a> {
     taxonomy: &'a Taxonomy,
+    coverage: Coverage,
     line: usize,
     problems: &'a mut Vec<Problem>,
 }
@@ -148,9 +168,11 @@ impl Record<'_> {
         let annotator = self.annotator(&fields);
         let readings = self.readings(&fields);
         let adjudicated = self.adjudicated(&fields);
+        let Labels { labels, unlabelled } = labels?;
         Some(Annotation {
             id: id?,
-            labels: labels?,
+            labels,
+            unlabelled,
             confidence,
             annotator,
             readings,
@@ -159,12 +181,7 @@ impl Record<'_> {
     }
 
     fn known_keys(&mut self, place: &str, fields: &Map<String, Value>, known: &[&str]) {
-        let heads: Vec<&str> = self
-            .taxonomy
-            .heads
-            .iter()
-            .map(|h| h.name.as_str())
-            .collect();
+        let heads: Vec<&str> = self.taxonomy.heads.iter().flat_map(Head::names).collect();
         for key in fields.keys() {
             if !heads.contains(&key.as_str()) && !known.contains(&key.as_str()) {
                 let expected = [&heads, known].concat().join(", ");
@@ -199,31 +216,45 @@ impl Record<'_> {
         })
     }
 
-    /// The label of each head, `None` where the head does not apply. `place` begins the messages.
-    fn labels(&mut self, place: &str, fields: &Map<String, Value>) -> Option<Vec<Option<usize>>> {
+    /// The label of each head, `None` where the head does not apply, and the heads of which nothing
+    /// is said. `place` begins the messages.
+    fn labels(&mut self, place: &str, fields: &Map<String, Value>) -> Option<Labels> {
         let taxonomy = self.taxonomy;
-        // The outer `None` is a label that could not be read.
+        // The outer `None` is a label that could not be read, or that is not there.
         let mut labels: Vec<Option<Option<usize>>> = Vec::new();
-        for head in &taxonomy.heads {
+        let mut unlabelled = Vec::new();
+        let mut readable = true;
+        for (index, head) in taxonomy.heads.iter().enumerate() {
             let (name, allowed) = (&head.name, head.label_names());
-            let label = match fields.get(name) {
+            let label = match head.names().find_map(|name| fields.get(name)) {
                 Some(Value::String(label)) if label == NONE => Some(None),
-                Some(Value::String(label)) => {
-                    let index = head.label_index(label);
-                    if index.is_none() {
+                Some(Value::String(label)) => match head.meaning(label) {
+                    Some(Meaning::Label(label)) => Some(Some(label)),
+                    Some(Meaning::Gone) if self.coverage == Coverage::SomeHeads => {
+                        unlabelled.push(index);
+                        None
+                    }
+                    Some(Meaning::Gone) | None => {
+                        readable = false;
                         self.problem(format_args!(
                             "{place}{label:?} is no label of {name}; use one of {allowed}"
                         ));
+                        None
                     }
-                    index.map(Some)
-                }
+                },
                 Some(_) => {
+                    readable = false;
                     self.problem(format_args!(
                         "{place}{name} must be a string, one of {allowed}"
                     ));
                     None
                 }
+                None if self.coverage == Coverage::SomeHeads => {
+                    unlabelled.push(index);
+                    None
+                }
                 None => {
+                    readable = false;
                     self.problem(format_args!(
                         "{place}{name} is missing; give one of {allowed}, or {NONE} where it does not apply"
                     ));
@@ -235,7 +266,10 @@ impl Record<'_> {
             }
             labels.push(label);
         }
-        labels.into_iter().collect()
+        readable.then(|| Labels {
+            labels: labels.into_iter().map(Option::flatten).collect(),
+            unlabelled,
+        })
     }
 
     /// Checks that the head after those of `earlier` has a label just where it applies, as far as
@@ -306,7 +340,7 @@ impl Record<'_> {
                 Some(Value::Object(reading)) => {
                     let place = format!("{name}: ");
                     self.known_keys(&place, reading, &[]);
-                    readings.extend(self.labels(&place, reading));
+                    readings.extend(self.labels(&place, reading).map(|reading| reading.labels));
                 }
                 Some(_) => self.problem(format_args!(
                     "{name} must be an object with a label for each head; correct it"

@@ -6,10 +6,10 @@ use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use faultlens::issue::Issue;
-use faultlens::issue::read::ReadSummary;
+use faultlens::issue::read::{ReadSummary, TableColumns};
 use faultlens::model::bundle::BUNDLE_FILES;
 use faultlens::model::{Classifier, ClassifySettings};
 use faultlens::prediction::Prediction;
@@ -39,6 +39,10 @@ pub struct Arguments {
     /// input
     #[arg(required = true)]
     files: Vec<String>,
+    /// The files are any tables (CSV or Parquet) with their text in these columns, of several the first a
+    /// title; the output names a row `table/NAME` and its number
+    #[arg(long, value_delimiter = ',', value_name = "COLUMNS")]
+    text: Vec<String>,
     /// File to write: .jsonl, .csv or .parquet [default: standard output, as a table on a terminal
     /// and as JSONL in a pipe]
     #[arg(long, short)]
@@ -59,8 +63,17 @@ pub struct Arguments {
     #[arg(long, default_value_t = ClassifySettings::default().batch_tokens, value_name = "N")]
     batch_tokens: usize,
     /// Give no label that is less probable than this, between 0 and 1
-    #[arg(long, default_value_t = 0.0, value_name = "P")]
+    #[arg(
+        long,
+        default_value_t = 0.0,
+        value_name = "P",
+        conflicts_with = "target_precision"
+    )]
     min_confidence: f32,
+    /// Give no label that is less probable than the model needs to be right this often, such as 0.95; the
+    /// model card has the precisions it knows, and how many labels are left
+    #[arg(long, value_name = "P")]
+    target_precision: Option<f64>,
     /// No summary at the end
     #[arg(long, short)]
     quiet: bool,
@@ -84,10 +97,14 @@ impl Arguments {
         let begun = Instant::now();
         let classifier = Classifier::load(&self.model_folder()?, &self.device.open()?)?;
         let mut output = self.open_output(&classifier)?;
-        let corpus = self.read.open(&self.files)?;
+        let table = (!self.text.is_empty()).then(|| TableColumns {
+            text: self.text.clone(),
+            label: None,
+        });
+        let corpus = self.read.open_table(&self.files, table)?;
         let settings = ClassifySettings {
             batch_tokens: self.batch_tokens,
-            min_confidence: self.min_confidence,
+            min_confidence: self.thresholds(&classifier)?,
         };
 
         let stop = stop_flag()?;
@@ -139,6 +156,26 @@ impl Arguments {
             );
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// By head, the probability below which to abstain.
+    fn thresholds(&self, classifier: &Classifier) -> Result<Vec<f32>> {
+        let heads = classifier.taxonomy().heads.len();
+        let Some(precision) = self.target_precision else {
+            return Ok(vec![self.min_confidence; heads]);
+        };
+        classifier.thresholds(precision).with_context(|| {
+            let known: Vec<String> =
+                classifier.precisions().iter().map(f64::to_string).collect();
+            match known.is_empty() {
+                true => "the model has no thresholds; train it anew, or use --min-confidence".to_owned(),
+                false => format!(
+                    "the model has no threshold for a precision of {precision}, only for {}; train one \
+                     with --target-precision {precision}",
+                    known.join(", ")
+                ),
+            }
+        })
     }
 
     fn model_folder(&self) -> Result<PathBuf> {

@@ -1,10 +1,12 @@
-//! `--device`.
+//! `--device` and `--precision`.
 
 use std::str::FromStr;
 
 use anyhow::{Result, anyhow};
 use candle_core::Device;
 use candle_core::utils::{cuda_is_available, metal_is_available};
+use clap::ValueEnum;
+use faultlens::train::Precision;
 
 /// Where the model runs.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -52,6 +54,25 @@ impl DeviceChoice {
             Self::Metal => {
                 Device::new_metal(0).map_err(|e| anyhow!("cannot use Metal: {e}; use --device cpu"))
             }
+        }
+    }
+}
+
+/// In which numbers a training computes.
+#[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
+pub enum PrecisionChoice {
+    F32,
+    Bf16,
+}
+
+impl PrecisionChoice {
+    /// What was chosen, or what is best on `device`.
+    pub fn or_default(choice: Option<Self>, device: &Device) -> Precision {
+        match choice {
+            Some(Self::F32) => Precision::F32,
+            Some(Self::Bf16) => Precision::Bf16,
+            None if device.is_cuda() => Precision::Bf16,
+            None => Precision::F32,
         }
     }
 }

@@ -12,7 +12,7 @@ use faultlens::eval::answers::Answers;
 use faultlens::eval::bootstrap::Bootstrap;
 use faultlens::eval::check::check;
 use faultlens::eval::gold::GoldFile;
-use faultlens::eval::report::{Report, markdown, terminal};
+use faultlens::eval::report::{Report, html, markdown, terminal};
 use faultlens::eval::{Inputs, evaluate};
 use faultlens::issue::condense::condense;
 use faultlens::issue::{Issue, IssueId};
@@ -67,11 +67,19 @@ pub struct Arguments {
     /// Write the report as Markdown
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
+    /// Write the report as one self-contained page with charts, the list of wrong answers and, with
+    /// --texts, what the model reads of those issues
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Stands under the headline of every form of the report, e.g. who annotated
+    #[arg(long, value_name = "TEXT")]
+    note: Option<String>,
     /// Instead of printing the report, fail if a figure is worse than its interval in this earlier
     /// --json allows
     #[arg(long, value_name = "FILE")]
     check: Option<PathBuf>,
-    /// Show what the model reads of the issues that it gets wrong; never written to --json or --markdown
+    /// Show what the model reads of the issues that it gets wrong, also in --html; never written to --json
+    /// or --markdown
     #[arg(long, requires = "issues")]
     texts: bool,
     /// Bootstrap resamples behind each interval; 0: no intervals
@@ -97,10 +105,11 @@ impl Arguments {
             bail!("a model needs the texts of the gold issues: give them with --issues");
         }
         let taxonomy = self.taxonomy(folders.first().map(|(_, folder)| folder.as_path()))?;
-        let gold = match &self.gold {
+        let mut gold = match &self.gold {
             Some(path) => GoldFile::read(path, &taxonomy)?,
             None => GoldFile::read(&shipped(DEFAULT_GOLD, "--gold")?, &taxonomy)?,
         };
+        gold.summary.note = self.note.clone();
         let issues = self.gold_issues(&gold)?;
         let names = names(
             folders
@@ -178,6 +187,9 @@ impl Arguments {
         }
         if let Some(path) = &self.markdown {
             write(path, &markdown(&report))?;
+        }
+        if let Some(path) = &self.html {
+            write(path, &html(&report, &texts))?;
         }
         Ok(code)
     }

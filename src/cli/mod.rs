@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result, anyhow};
 use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand};
-use faultlens::issue::read::{Corpus, ReadOptions};
+use faultlens::issue::read::{Corpus, ReadOptions, ReadSummary, TableColumns};
 use faultlens::model::hub::{self, HubOptions};
 
 mod classify;
@@ -17,9 +17,13 @@ mod device;
 mod eval;
 mod github;
 mod hydrate;
+mod pretrain;
 mod progress;
+mod table;
 mod text;
 mod train;
+
+use table::LabelledTable;
 
 /// Labels the issues of LLM serving frameworks with their kind, failure category and root cause.
 #[derive(Parser)]
@@ -35,6 +39,7 @@ enum Command {
     Collect(collect::Arguments),
     Eval(eval::Arguments),
     Hydrate(hydrate::Arguments),
+    Pretrain(pretrain::Arguments),
     Text(text::Arguments),
     Train(train::Arguments),
 }
@@ -46,6 +51,7 @@ impl Cli {
             Command::Collect(arguments) => arguments.run(),
             Command::Eval(arguments) => arguments.run(),
             Command::Hydrate(arguments) => arguments.run(),
+            Command::Pretrain(arguments) => arguments.run(),
             Command::Text(arguments) => arguments.run(),
             Command::Train(arguments) => arguments.run(),
         }
@@ -66,22 +72,32 @@ struct ReadArguments {
 impl ReadArguments {
     /// Opens the files and reports broken records on standard error.
     fn open(&self, files: &[String]) -> Result<Corpus> {
+        self.open_table(files, None)
+    }
+
+    /// [`ReadArguments::open`], reading these columns of tables.
+    fn open_table(&self, files: &[String], table: Option<TableColumns>) -> Result<Corpus> {
         let options = ReadOptions {
             repo: self.repo.clone(),
             strict: self.strict,
+            table,
         };
         let corpus = Corpus::open(files, &options)?;
-        let summary = corpus.summary();
-        for record in summary.broken_records.iter().take(SHOWN_MESSAGES) {
-            eprintln!("skipped: {record}");
-        }
-        if summary.broken > SHOWN_MESSAGES as u64 {
-            eprintln!(
-                "skipped: {} more broken records",
-                summary.broken - SHOWN_MESSAGES as u64
-            );
-        }
+        report_broken(corpus.summary());
         Ok(corpus)
+    }
+}
+
+/// Names the broken records on standard error.
+fn report_broken(summary: &ReadSummary) {
+    for record in summary.broken_records.iter().take(SHOWN_MESSAGES) {
+        eprintln!("skipped: {record}");
+    }
+    if summary.broken > SHOWN_MESSAGES as u64 {
+        eprintln!(
+            "skipped: {} more broken records",
+            summary.broken - SHOWN_MESSAGES as u64
+        );
     }
 }
 

@@ -12,7 +12,7 @@ use super::bootstrap::{TAIL, quantile};
 pub const BINS: usize = 10;
 
 /// A probability in ten-thousandths.
-pub(super) fn ten_thousandths(probability: f32) -> u32 {
+pub(crate) fn ten_thousandths(probability: f32) -> u32 {
     (f64::from(probability) * 1e4).round() as u32
 }
 

@@ -321,8 +321,8 @@ impl<'a> Evaluator<'a> {
                 expected_calibration_error(&levels),
                 area_under_risk_coverage(&levels),
             ];
-            let coverage = PRECISIONS.map(|percent| {
-                share(most_at(&levels, percent).map_or(0, |(answered, _)| answered))
+            let coverage = PRECISIONS.map(|precision| {
+                share(most_at(&levels, precision).map_or(0, |(answered, _)| answered))
             });
             let accuracy = bins(&levels).map(|bin| bin.accuracy());
             figures
@@ -353,10 +353,10 @@ impl<'a> Evaluator<'a> {
             curve: curve(&levels),
             aurc: resampled.estimate(1),
             coverage_at: coverage
-                .map(|(coverage, percent)| CoverageAt {
-                    precision: percent as f64 / 100.0,
+                .map(|(coverage, precision)| CoverageAt {
+                    precision,
                     coverage: resampled.estimate(coverage),
-                    threshold: most_at(&levels, percent).map(|(_, p)| f64::from(p) / 1e4),
+                    threshold: most_at(&levels, precision).map(|(_, p)| f64::from(p) / 1e4),
                 })
                 .collect(),
         };

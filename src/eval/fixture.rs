@@ -38,6 +38,7 @@ pub fn gold(issues: &[&str]) -> GoldFile {
     let annotations = issues.iter().zip(1..).map(|(names, number)| Annotation {
         id: id(number),
         labels: labels(names),
+        unlabelled: Vec::new(),
         confidence: None,
         annotator: None,
         readings: Vec::new(),
@@ -48,6 +49,7 @@ pub fn gold(issues: &[&str]) -> GoldFile {
             file: "gold.jsonl".into(),
             sha256: "0123456789abcdef".into(),
             issues: issues.len(),
+            note: None,
         },
         annotations: annotations.collect(),
     }

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::EvalError;
 use super::report::Gold;
-use crate::annotation::{Annotation, AnnotationError, read_annotations};
+use crate::annotation::{Annotation, AnnotationError, Coverage, read_annotations};
 use crate::issue::IssueId;
 use crate::taxonomy::Taxonomy;
 
@@ -28,7 +28,7 @@ impl GoldFile {
             path: path.to_owned(),
             source,
         })?;
-        let annotations = read_annotations(path, taxonomy)?;
+        let annotations = read_annotations(path, taxonomy, Coverage::AllHeads)?;
         if annotations.is_empty() {
             return Err(EvalError::NoGold(path.to_owned()));
         }
@@ -41,6 +41,7 @@ impl GoldFile {
                 .into_owned(),
             sha256: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
             issues: annotations.len(),
+            note: None,
         };
         Ok(Self {
             summary,
@@ -80,7 +81,7 @@ impl GoldFile {
         let mut annotators: Vec<Annotator> = Vec::new();
         for path in paths {
             let file = path.file_stem().unwrap_or_default().to_string_lossy();
-            for annotation in read_annotations(path, taxonomy)? {
+            for annotation in read_annotations(path, taxonomy, Coverage::AllHeads)? {
                 let Some(&place) = places.get(&annotation.id) else {
                     continue;
                 };

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! gold annotations ┐
-//! answers          ├> evaluate -> Report -> JSON, terminal, Markdown, check against an earlier one
+//! answers          ├> evaluate -> Report -> JSON, terminal, Markdown, HTML, check against an earlier one
 //! annotators       ┘
 //! ```
 //!

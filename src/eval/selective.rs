@@ -3,8 +3,8 @@
 use super::calibration::Level;
 use super::report::CurvePoint;
 
-/// The precisions, in per cent, for which the coverage is told.
-pub const PRECISIONS: [u64; 3] = [90, 95, 99];
+/// The precisions for which the coverage is told.
+pub const PRECISIONS: [f64; 3] = [0.90, 0.95, 0.99];
 
 /// Points that a curve keeps at most.
 const CURVE_POINTS: usize = 200;
@@ -49,14 +49,16 @@ pub fn area_under_risk_coverage(levels: &[Level]) -> Option<f64> {
     (answered > 0.0).then(|| area / answered)
 }
 
-/// The most answers that can be given with at least `percent` of them right: their number, and the
-/// least probability among them. `None` where no threshold gives that. `levels` fall in probability.
-pub(super) fn most_at(levels: &[Level], percent: u64) -> Option<(u64, u32)> {
+/// The most answers that can be given with at least a share `precision` of them right: their number,
+/// and the least probability among them, in ten-thousandths. `None` where no threshold gives that.
+/// `levels` fall in probability.
+pub(crate) fn most_at(levels: &[Level], precision: f64) -> Option<(u64, u32)> {
     let (mut answered, mut right, mut most) = (0, 0, None);
     for level in levels.iter().filter(|level| level.count() > 0) {
         answered += level.count();
         right += level.right;
-        if right * 100 >= percent * answered {
+        // 19 of 20 are 0.95, whatever the last bit of their product says.
+        if right as f64 >= precision * answered as f64 - 1e-9 {
             most = Some((answered, level.probability));
         }
     }
@@ -135,8 +137,8 @@ mod tests {
                 area_under_risk_coverage(&levels).unwrap(),
                 case.aurc,
             );
-            for (percent, theirs) in PRECISIONS.into_iter().zip(case.coverage) {
-                let answered = most_at(&levels, percent).map_or(0, |(answered, _)| answered);
+            for (precision, theirs) in PRECISIONS.into_iter().zip(case.coverage) {
+                let answered = most_at(&levels, precision).map_or(0, |(answered, _)| answered);
                 close("coverage", answered as f64 / n, theirs);
             }
         }
@@ -177,11 +179,11 @@ mod tests {
     fn coverage_is_the_largest_at_which_the_precision_holds() {
         // 9 of 10, then 18 of 20, then 18 of 21.
         let some = levels(&[(9900, 9, 1), (9000, 9, 1), (5000, 0, 1)]);
-        assert_eq!(most_at(&some, 90), Some((20, 9000)));
-        assert_eq!(most_at(&some, 95), None);
+        assert_eq!(most_at(&some, 0.90), Some((20, 9000)));
+        assert_eq!(most_at(&some, 0.95), None);
         // A bad beginning does not keep later thresholds from being chosen.
         let late = levels(&[(9900, 0, 1), (9000, 99, 0)]);
-        assert_eq!(most_at(&late, 99), Some((100, 9000)));
+        assert_eq!(most_at(&late, 0.99), Some((100, 9000)));
     }
 
     #[test]

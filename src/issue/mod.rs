@@ -8,7 +8,7 @@ pub mod condense;
 pub mod read;
 
 /// What names an issue everywhere: `owner/name` and the number within it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub struct IssueId {
     pub repo: String,
     pub number: u64,

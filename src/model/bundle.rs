@@ -73,7 +73,7 @@ impl From<TaxonomyError> for BundleError {
 }
 
 /// `faultlens.json`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Manifest {
     pub format: u32,
     /// Names the weights in predictions: the model's name and the first digits of their hash.
@@ -81,11 +81,24 @@ pub struct Manifest {
     pub text: TextSettings,
     /// By head, how much the logits of each branch count.
     pub calibration: BTreeMap<String, BranchWeights>,
+    /// By head, for some wanted precisions the least probability to answer with.
+    #[serde(default)]
+    pub thresholds: BTreeMap<String, Vec<Threshold>>,
     pub provenance: serde_json::Value,
 }
 
+/// From which probability on a share `precision` of a head's labels was right.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Threshold {
+    pub precision: f64,
+    /// `None`: no threshold gave that precision.
+    pub probability: Option<f32>,
+    /// The share of issues whose label reached it.
+    pub coverage: f64,
+}
+
 /// How an issue becomes tokens.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct TextSettings {
     /// Tokens of an issue at most, `[CLS]` and `[SEP]` included.
     pub max_tokens: usize,
@@ -135,6 +148,28 @@ impl Base {
             tokenizer,
             tensors,
         })
+    }
+
+    /// Writes the base model's folder, weights in f16, replacing one that is there only once all is
+    /// written.
+    pub fn save(&self, folder: &Path) -> Result<(), BundleError> {
+        write_folder(folder, &self.files()?)
+    }
+
+    /// The files of [`BASE_FILES`].
+    fn files(&self) -> Result<Vec<(&'static str, Vec<u8>)>, BundleError> {
+        let mut config = self.config_json.clone();
+        config["torch_dtype"] = "float16".into();
+        config["architectures"] = serde_json::json!(["BertModel"]);
+        let tokenizer = self
+            .tokenizer
+            .to_string(false)
+            .map_err(|e| tokenizer_error(Path::new(TOKENIZER), &*e))?;
+        Ok(vec![
+            (WEIGHTS, serialize_f16(&self.tensors)?),
+            (CONFIG, pretty(&config)),
+            (TOKENIZER, tokenizer.into_bytes()),
+        ])
     }
 
     /// The tokenizer, cutting texts at `max_tokens`.
@@ -200,21 +235,7 @@ impl Bundle {
         name: &str,
         card: impl Fn(&Manifest) -> String,
     ) -> Result<(), BundleError> {
-        let unwritable = |error| BundleError::Unwritable(folder.to_owned(), error);
-        let parent = match folder.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        fs::create_dir_all(parent).map_err(unwritable)?;
-        let staging = tempfile::Builder::new()
-            .prefix(".faultlens-model-")
-            .tempdir_in(parent)
-            .map_err(unwritable)?;
-        let write = |file: &str, bytes: &[u8]| {
-            fs::write(staging.path().join(file), bytes).map_err(unwritable)
-        };
-
-        let weights = serialize_f16(&self.base.tensors)?;
+        let mut files = self.base.files()?;
         let heads = serialize_f16(&self.heads)?;
         let names: Vec<String> = self
             .taxonomy
@@ -223,8 +244,9 @@ impl Bundle {
             .map(|head| head.name.clone())
             .collect();
         let lexical = serialize_f16(&self.lexical.tensors(&names)?)?;
+        let weights = files.iter().find(|(file, _)| *file == WEIGHTS);
         let digest = Sha256::new()
-            .chain_update(&weights)
+            .chain_update(weights.map_or([].as_slice(), |(_, bytes)| bytes))
             .chain_update(&heads)
             .chain_update(&lexical)
             .finalize();
@@ -235,32 +257,40 @@ impl Bundle {
             .collect();
         self.manifest.format = FORMAT;
         self.manifest.id = format!("{name}-{digest}");
-        self.base.config_json["torch_dtype"] = "float16".into();
-        self.base.config_json["architectures"] = serde_json::json!(["BertModel"]);
+        files.extend([
+            (HEADS, heads),
+            (LEXICAL, lexical),
+            (TAXONOMY, self.taxonomy.to_toml().into_bytes()),
+            (MANIFEST, pretty(&self.manifest)),
+            (CARD, card(&self.manifest).into_bytes()),
+        ]);
+        write_folder(folder, &files)
+    }
+}
 
-        write(WEIGHTS, &weights)?;
-        write(HEADS, &heads)?;
-        write(LEXICAL, &lexical)?;
-        write(CONFIG, &pretty(&self.base.config_json))?;
-        let tokenizer = self
-            .base
-            .tokenizer
-            .to_string(false)
-            .map_err(|e| tokenizer_error(folder, &*e))?;
-        write(TOKENIZER, tokenizer.as_bytes())?;
-        write(TAXONOMY, self.taxonomy.to_toml().as_bytes())?;
-        write(MANIFEST, &pretty(&self.manifest))?;
-        write(CARD, card(&self.manifest).as_bytes())?;
-
-        let staged = staging.keep();
-        if folder.exists() {
-            let old = staged.with_extension("old");
-            fs::rename(folder, &old).map_err(unwritable)?;
-            fs::rename(&staged, folder).map_err(unwritable)?;
-            fs::remove_dir_all(old).map_err(unwritable)
-        } else {
-            fs::rename(&staged, folder).map_err(unwritable)
-        }
+/// Writes a folder of files, replacing one that is there only once all is written.
+fn write_folder(folder: &Path, files: &[(&str, Vec<u8>)]) -> Result<(), BundleError> {
+    let unwritable = |error| BundleError::Unwritable(folder.to_owned(), error);
+    let parent = match folder.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    fs::create_dir_all(parent).map_err(unwritable)?;
+    let staging = tempfile::Builder::new()
+        .prefix(".faultlens-model-")
+        .tempdir_in(parent)
+        .map_err(unwritable)?;
+    for (file, bytes) in files {
+        fs::write(staging.path().join(file), bytes).map_err(unwritable)?;
+    }
+    let staged = staging.keep();
+    if folder.exists() {
+        let old = staged.with_extension("old");
+        fs::rename(folder, &old).map_err(unwritable)?;
+        fs::rename(&staged, folder).map_err(unwritable)?;
+        fs::remove_dir_all(old).map_err(unwritable)
+    } else {
+        fs::rename(&staged, folder).map_err(unwritable)
     }
 }
 

@@ -4,7 +4,7 @@
 //! is no padding to compute or to mask, and a sequence's result cannot depend on its neighbours'
 //! lengths. Shapes: B sequences, N tokens in all, H hidden size.
 
-use candle_core::{Device, IndexOp, Result, Tensor};
+use candle_core::{DType, Device, IndexOp, Result, Tensor};
 use candle_nn::VarBuilder;
 pub use candle_transformers::models::bert::Config;
 use candle_transformers::models::bert::HiddenAct;
@@ -138,9 +138,17 @@ pub struct Encoder {
     embedding_norm: LayerNorm,
     layers: Vec<Layer>,
     config: Config,
+    precision: DType,
 }
 
 impl Encoder {
+    /// Computes in `precision`: f32, or bf16 with the weights, their gradients, the statistics of
+    /// layer norms and the softmax still in f32 (Micikevicius et al. 2018, Mixed precision training;
+    /// bf16 has the range of f32, so that losses need not be scaled).
+    pub fn in_precision(self, precision: DType) -> Self {
+        Self { precision, ..self }
+    }
+
     /// Loads the tensors under their standard names, e.g. `encoder.layer.0.output.dense.weight`.
     ///
     /// # Errors
@@ -164,6 +172,7 @@ impl Encoder {
                 .map(|i| Layer::load(vb.pp(format!("encoder.layer.{i}")), config))
                 .collect::<Result<_>>()?,
             config: config.clone(),
+            precision: DType::F32,
         })
     }
 
@@ -175,7 +184,8 @@ impl Encoder {
         self.word_embeddings.device()
     }
 
-    /// Last hidden states (N, H) of the packed batch. Every token is of type 0.
+    /// Last hidden states (N, H) of the packed batch, in the encoder's precision. Every token is of
+    /// type 0.
     pub fn forward(&self, batch: &Batch, dropout: &mut Dropout) -> Result<Tensor> {
         let words = self
             .word_embeddings
@@ -185,6 +195,7 @@ impl Encoder {
             .index_select(&batch.positions(self.device())?, 0)?;
         let types = self.token_type_embeddings.i(0)?; // (H)
         let x = (words + positions)?.broadcast_add(&types)?;
+        let x = x.to_dtype(self.precision)?;
         let mut x = dropout.apply(&self.embedding_norm.forward(&x)?)?;
         for layer in &self.layers {
             x = layer.forward(&x, batch, dropout)?;

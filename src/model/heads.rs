@@ -1,6 +1,6 @@
 //! The classification heads on top of the encoder, their loss, and decoding their logits.
 
-use candle_core::{D, Result, Tensor};
+use candle_core::{D, DType, Result, Tensor};
 use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
 
@@ -36,29 +36,103 @@ impl Heads {
     }
 }
 
-/// Negative log-likelihood of the issues' labels, a scalar: the mean over the batch of the sum over
-/// heads. A head that does not apply to an issue (`None`) adds nothing for it, so that a conditional
-/// head learns `P(label | head applies)`. With label smoothing `s` the target is `1 - s` on the label
-/// and `s` spread evenly (Szegedy et al. 2016).
-pub fn loss(logits: &[Tensor], labels: &[&[Option<usize>]], smoothing: f64) -> Result<Tensor> {
-    let count = labels.len();
-    let mut total = Tensor::zeros((), logits[0].dtype(), logits[0].device())?;
-    for (head, logits) in logits.iter().enumerate() {
-        // An issue to which the head does not apply counts with weight 0, so that the head is part
-        // of the graph in a batch where it applies to none.
-        let (targets, weights): (Vec<u32>, Vec<f32>) = labels
-            .iter()
-            .map(|labels| labels[head].map_or((0, 0.0), |label| (label as u32, 1.0)))
-            .unzip();
-        let targets = Tensor::from_vec(targets, (count, 1), logits.device())?;
-        let weights = Tensor::from_vec(weights, (count, 1), logits.device())?;
-        let log_probabilities = candle_nn::ops::log_softmax(logits, D::Minus1)?; // (B, labels)
-        let of_label = log_probabilities.gather(&targets, 1)?; // (B, 1)
-        let spread = log_probabilities.mean_keepdim(D::Minus1)?; // (B, 1)
-        let likelihood = ((of_label * (1.0 - smoothing))? + (spread * smoothing)?)?;
-        total = (total - (likelihood * weights)?.sum_all()?)?;
+/// What training minimises.
+pub struct Objective {
+    label_smoothing: f64,
+    /// By head and label, what is added to the logits before the loss; empty where nothing is.
+    offsets: Vec<Vec<f32>>,
+}
+
+impl Objective {
+    /// With label smoothing `s` the target is `1 - s` on the label and `s` spread evenly (Szegedy et
+    /// al. 2016). With logit adjustment `τ` the loss sees the logits plus `τ log π`, where `π` are the
+    /// shares of the labels among `labels` (Menon et al. 2021, Long-tail learning via logit adjustment),
+    /// each counted once more than it is there: the logits themselves then favour rare labels.
+    /// `counts` is the number of labels of each head.
+    pub fn new(
+        labels: &[&[Option<usize>]],
+        counts: &[usize],
+        label_smoothing: f64,
+        logit_adjustment: f64,
+    ) -> Self {
+        let offsets = counts.iter().enumerate().map(|(head, &count)| {
+            if logit_adjustment == 0.0 {
+                return Vec::new();
+            }
+            let mut seen = vec![1.0; count];
+            for label in labels.iter().filter_map(|labels| labels[head]) {
+                seen[label] += 1.0;
+            }
+            let all: f64 = seen.iter().sum();
+            seen.iter()
+                .map(|seen| (logit_adjustment * (seen / all).ln()) as f32)
+                .collect()
+        });
+        Self {
+            label_smoothing,
+            offsets: offsets.collect(),
+        }
     }
-    total / count as f64
+
+    /// Negative log-likelihood of the issues' labels, a scalar: the weighted mean over the batch of the
+    /// sum over heads. `weights` (B) say how much each issue counts. A head that does not apply to an
+    /// issue, or of which nothing is known, (`None`) adds nothing for it, so that a conditional head
+    /// learns `P(label | head applies)`.
+    pub fn loss(
+        &self,
+        logits: &[Tensor],
+        labels: &[&[Option<usize>]],
+        weights: &[f32],
+    ) -> Result<Tensor> {
+        let count = labels.len();
+        let device = logits[0].device();
+        let mut total = Tensor::zeros((), DType::F32, device)?;
+        for (head, logits) in logits.iter().enumerate() {
+            // An issue to which the head does not apply counts with weight 0, so that the head is part
+            // of the graph in a batch where it applies to none.
+            let (targets, weights): (Vec<u32>, Vec<f32>) = labels
+                .iter()
+                .zip(weights)
+                .map(|(labels, &weight)| {
+                    labels[head].map_or((0, 0.0), |label| (label as u32, weight))
+                })
+                .unzip();
+            let targets = Tensor::from_vec(targets, (count, 1), device)?;
+            let weights = Tensor::from_vec(weights, (count, 1), device)?;
+            let mut logits = logits.clone(); // (B, labels)
+            if !self.offsets[head].is_empty() {
+                logits =
+                    logits.broadcast_add(&Tensor::new(self.offsets[head].as_slice(), device)?)?;
+            }
+            let log_probabilities = candle_nn::ops::log_softmax(&logits, D::Minus1)?; // (B, labels)
+            let of_label = log_probabilities.gather(&targets, 1)?; // (B, 1)
+            let spread = log_probabilities.mean_keepdim(D::Minus1)?; // (B, 1)
+            let smoothing = self.label_smoothing;
+            let likelihood = ((of_label * (1.0 - smoothing))? + (spread * smoothing)?)?;
+            total = (total - (likelihood * weights)?.sum_all()?)?;
+        }
+        let all: f32 = weights.iter().sum();
+        total / f64::from(all)
+    }
+}
+
+/// One issue's logits from both branches, a row per head each.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BranchLogits {
+    pub encoder: Vec<Vec<f32>>,
+    pub lexical: Vec<Vec<f32>>,
+}
+
+impl BranchLogits {
+    /// The branches weighed and added up, a row per head.
+    pub fn combine(&self, weights: &[BranchWeights]) -> Vec<Vec<f32>> {
+        let branches = self.encoder.iter().zip(&self.lexical);
+        weights
+            .iter()
+            .zip(branches)
+            .map(|(weights, (encoder, lexical))| weights.combine(encoder, lexical))
+            .collect()
+    }
 }
 
 /// How much the logits of each branch count for a head: what calibration fits. With `lexical` 0,
@@ -85,12 +159,12 @@ impl BranchWeights {
 /// Heads are decided in order. A head that applies takes its most probable label; one that does not
 /// apply, given the labels already decided, takes none. The distribution is the marginal one: a
 /// conditional head's probabilities are multiplied by the probability that it applies, so that each
-/// is the probability of that label being right. A label less probable than `min_confidence` is
-/// abstained from.
+/// is the probability of that label being right. A label less probable than the head's entry of
+/// `min_confidence` is abstained from; heads beyond its end never abstain.
 pub fn decode(
     logits: &[Vec<f32>],
     taxonomy: &Taxonomy,
-    min_confidence: f32,
+    min_confidence: &[f32],
 ) -> Vec<HeadPrediction> {
     let mut labels: Vec<Option<usize>> = Vec::with_capacity(logits.len());
     let mut heads: Vec<HeadPrediction> = Vec::with_capacity(logits.len());
@@ -118,7 +192,9 @@ pub fn decode(
             label,
             probability,
             distribution,
-            abstained: probability < min_confidence,
+            abstained: min_confidence
+                .get(head)
+                .is_some_and(|&least| probability < least),
         });
     }
     heads
@@ -146,20 +222,15 @@ mod tests {
     use crate::taxonomy::{Condition, Head, Label};
 
     fn taxonomy() -> Taxonomy {
+        let label = |name: &&str| Label {
+            name: (*name).into(),
+            ..Label::default()
+        };
         let head = |name: &str, labels: &[&str], applies_when| Head {
             name: name.into(),
-            title: String::new(),
-            definition: String::new(),
             applies_when,
-            labels: labels
-                .iter()
-                .map(|&name| Label {
-                    name: name.into(),
-                    title: String::new(),
-                    definition: String::new(),
-                    rules: vec![],
-                })
-                .collect(),
+            labels: labels.iter().map(label).collect(),
+            ..Head::default()
         };
         Taxonomy {
             heads: vec![
@@ -188,7 +259,7 @@ mod tests {
                 (0..3).map(|_| random()).collect(),
                 (0..2).map(|_| random()).collect(),
             ];
-            let heads = decode(&logits, &taxonomy(), 0.0);
+            let heads = decode(&logits, &taxonomy(), &[]);
             assert_eq!(heads[1].label.is_some(), heads[0].label == Some(0));
             for head in heads {
                 assert!((head.distribution.iter().sum::<f32>() - 1.0).abs() < 1e-5);
@@ -202,7 +273,7 @@ mod tests {
     fn a_conditional_label_is_as_probable_as_the_head_applying_and_the_label() {
         // P(bug) = 1/2, P(memory | bug) = 3/4
         let logits = vec![vec![2f32.ln(), 0.0, 0.0], vec![3f32.ln(), 0.0]];
-        let heads = decode(&logits, &taxonomy(), 0.4);
+        let heads = decode(&logits, &taxonomy(), &[0.4, 0.4]);
         assert!((heads[1].probability - 0.375).abs() < 1e-6);
         assert!((heads[1].distribution[2] - 0.5).abs() < 1e-6);
         assert!(!heads[0].abstained && heads[1].abstained);
@@ -216,7 +287,9 @@ mod tests {
         ];
         let labels: [&[Option<usize>]; 2] = [&[Some(0), Some(1)], &[Some(1), None]];
         let tensors: Vec<Tensor> = logits.iter().map(|v| v.as_tensor().clone()).collect();
-        let grads = loss(&tensors, &labels, 0.0).unwrap().backward().unwrap();
+        let objective = Objective::new(&labels, &[3, 2], 0.0, 0.0);
+        let loss = objective.loss(&tensors, &labels, &[1.0, 1.0]).unwrap();
+        let grads = loss.backward().unwrap();
         let grad: Vec<Vec<f32>> = grads.get(&logits[1]).unwrap().to_vec2().unwrap();
         assert_eq!(grad, [[0.25, -0.25], [0.0, 0.0]]);
     }
@@ -226,10 +299,44 @@ mod tests {
         let logits = Tensor::new(&[[1f32, 0.0, -1.0]], &Device::Cpu).unwrap();
         let log_sum = (1f64.exp() + 1.0 + (-1f64).exp()).ln();
         let expected = -(0.9 * (1.0 - log_sum) + 0.1 * (0.0 - log_sum));
-        let loss = loss(&[logits], &[&[Some(0)]], 0.1)
-            .unwrap()
-            .to_scalar::<f32>()
-            .unwrap();
-        assert!((f64::from(loss) - expected).abs() < 1e-6);
+        let labels: [&[Option<usize>]; 1] = [&[Some(0)]];
+        let objective = Objective::new(&labels, &[3], 0.1, 0.0);
+        let loss = scalar(objective.loss(&[logits], &labels, &[1.0]).unwrap());
+        assert!((loss - expected).abs() < 1e-6);
+    }
+
+    fn scalar(loss: Tensor) -> f64 {
+        f64::from(loss.to_scalar::<f32>().unwrap())
+    }
+
+    #[test]
+    fn an_issue_that_counts_twice_is_as_good_as_two() {
+        let rows = [[1f32, 0.0, -1.0], [0.0, 0.5, 0.0]];
+        let labels: [&[Option<usize>]; 3] = [&[Some(0)], &[Some(2)], &[Some(2)]];
+        let objective = Objective::new(&labels, &[3], 0.1, 0.0);
+        let twice = Tensor::new(&[rows[0], rows[1], rows[1]], &Device::Cpu).unwrap();
+        let once = Tensor::new(&rows, &Device::Cpu).unwrap();
+        let expected = scalar(objective.loss(&[twice], &labels, &[1.0; 3]).unwrap());
+        let weighted = scalar(objective.loss(&[once], &labels[..2], &[1.0, 2.0]).unwrap());
+        assert!((expected - weighted).abs() < 1e-6);
+    }
+
+    #[test]
+    fn adjusted_logits_are_those_whose_likelihood_is_highest_under_equal_shares() {
+        // 7 of 8 issues have label 0; with the count of one more each, its share is 8/10. Logits that
+        // say nothing are best where the adjustment alone gives the shares.
+        let labels: Vec<&[Option<usize>]> = (0..8)
+            .map(|i| -> &[Option<usize>] {
+                if i == 0 { &[Some(1)] } else { &[Some(0)] }
+            })
+            .collect();
+        let objective = Objective::new(&labels, &[2], 0.0, 1.0);
+        let loss = |logits: [f32; 2]| {
+            let logits = Tensor::new(&[logits; 8], &Device::Cpu).unwrap();
+            scalar(objective.loss(&[logits], &labels, &[1.0; 8]).unwrap())
+        };
+        let expected = -(7.0 * 0.8f64.ln() + 0.2f64.ln()) / 8.0;
+        assert!((loss([0.0, 0.0]) - expected).abs() < 1e-6);
+        assert!(loss([1.0, 0.0]) < loss([2.0, 0.0]) && loss([-0.5, 0.0]) > loss([0.0, 0.0]));
     }
 }

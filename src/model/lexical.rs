@@ -24,6 +24,8 @@ pub const MAX_TOKENS: usize = 512;
 const MAX_WORD: usize = 40;
 
 const EPOCHS: usize = 20;
+/// Where the weights are already good.
+const WARM_EPOCHS: usize = 5;
 const LEARNING_RATE: f32 = 0.1;
 
 /// Inverse document frequencies and, for every head, weights.
@@ -45,39 +47,93 @@ struct LinearHead {
 /// A text's non-zero features: bucket and value.
 type Features = Vec<(u32, f32)>;
 
+/// What the branch learns from.
+pub struct Example<'a> {
+    /// Condensed to [`MAX_TOKENS`].
+    pub text: &'a str,
+    /// An entry per head, `None` where it does not apply.
+    pub labels: &'a [Option<usize>],
+    /// How much it counts.
+    pub weight: f32,
+}
+
+/// An [`Example`] to which a head applies.
+#[derive(Clone, Copy)]
+struct Labelled<'a> {
+    features: &'a Features,
+    label: usize,
+    weight: f32,
+}
+
 impl Lexical {
-    /// Trains on texts and their labels (an entry per head, `None` where it does not apply), for heads
-    /// with `label_counts` labels. Deterministic.
+    /// Trains heads with `label_counts` labels. With `start`, goes on from the weights of another branch
+    /// with the same heads, and keeps its inverse document frequencies. Deterministic.
     pub fn train(
-        texts: &[String],
-        labels: &[&[Option<usize>]],
+        examples: &[Example<'_>],
         label_counts: &[usize],
+        start: Option<Self>,
         seed: u64,
     ) -> Self {
-        let counts: Vec<HashMap<u32, f32>> = texts.par_iter().map(|text| count(text)).collect();
-        let mut document_frequency = vec![0f32; BUCKETS];
-        for bucket in counts.iter().flat_map(HashMap::keys) {
-            document_frequency[*bucket as usize] += 1.0;
-        }
-        let documents = texts.len() as f32;
-        let idf: Vec<f32> = document_frequency
-            .iter()
-            .map(|df| ((1.0 + documents) / (1.0 + df)).ln() + 1.0)
-            .collect();
-        let features: Vec<Features> = counts.into_par_iter().map(|c| weigh(c, &idf)).collect();
-        let heads = label_counts
+        let counts: Vec<HashMap<u32, f32>> = examples
             .par_iter()
+            .map(|example| count(example.text))
+            .collect();
+        let epochs = if start.is_some() { WARM_EPOCHS } else { EPOCHS };
+        let Self { idf, heads } = start.unwrap_or_else(|| Self {
+            idf: inverse_document_frequencies(&counts),
+            heads: label_counts.iter().map(|&n| LinearHead::zero(n)).collect(),
+        });
+        let features: Vec<Features> = counts.into_par_iter().map(|c| weigh(c, &idf)).collect();
+        let heads = heads
+            .into_par_iter()
             .enumerate()
-            .map(|(head, &count)| {
-                let examples: Vec<(&Features, usize)> = features
+            .map(|(head, start)| {
+                let labelled: Vec<Labelled<'_>> = features
                     .iter()
-                    .zip(labels)
-                    .filter_map(|(features, labels)| Some((features, labels[head]?)))
+                    .zip(examples)
+                    .filter_map(|(features, example)| {
+                        Some(Labelled {
+                            features,
+                            label: example.labels[head]?,
+                            weight: example.weight,
+                        })
+                    })
                     .collect();
-                LinearHead::train(&examples, count, seed)
+                start.train(&labelled, epochs, seed)
             })
             .collect();
         Self { idf, heads }
+    }
+
+    /// The branch for other heads and labels: for each head the index of the one it continues and, for
+    /// each of its labels, the labels of that one; what continues nothing starts at zero.
+    pub fn relabelled(
+        &self,
+        origins: &[Option<(usize, Vec<Vec<usize>>)>],
+        label_counts: &[usize],
+    ) -> Self {
+        let heads = origins.iter().zip(label_counts).map(|(origin, &labels)| {
+            let mut head = LinearHead::zero(labels);
+            let Some((old, origins)) = origin else {
+                return head;
+            };
+            let old = &self.heads[*old];
+            for (label, origins) in origins.iter().enumerate().filter(|(_, o)| !o.is_empty()) {
+                let mean = |row: &[f32]| {
+                    origins.iter().map(|&o| row[o]).sum::<f32>() / origins.len() as f32
+                };
+                head.bias[label] = mean(&old.bias);
+                let rows = head.weights.chunks_mut(labels);
+                for (row, old) in rows.zip(old.weights.chunks(old.bias.len())) {
+                    row[label] = mean(old);
+                }
+            }
+            head
+        });
+        Self {
+            idf: self.idf.clone(),
+            heads: heads.collect(),
+        }
     }
 
     /// Logits of a condensed text, a row per head.
@@ -140,16 +196,22 @@ impl Lexical {
 }
 
 impl LinearHead {
-    fn train(examples: &[(&Features, usize)], labels: usize, seed: u64) -> Self {
-        let mut head = Self {
+    fn zero(labels: usize) -> Self {
+        Self {
             weights: vec![0.0; BUCKETS * labels],
             bias: vec![0.0; labels],
-        };
+        }
+    }
+
+    /// Goes on training.
+    fn train(self, examples: &[Labelled<'_>], epochs: usize, seed: u64) -> Self {
+        let mut head = self;
+        let labels = head.bias.len();
         // Weights that make every label count as much, 1 on average.
         let mut frequency = vec![0f32; labels];
         examples
             .iter()
-            .for_each(|(_, label)| frequency[*label] += 1.0);
+            .for_each(|example| frequency[example.label] += 1.0);
         let present = frequency.iter().filter(|f| **f > 0.0).count() as f32;
         let balance: Vec<f32> = frequency
             .iter()
@@ -160,13 +222,17 @@ impl LinearHead {
         let mut bias_squares = vec![1e-6f32; labels];
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut order: Vec<usize> = (0..examples.len()).collect();
-        for _ in 0..EPOCHS {
+        for _ in 0..epochs {
             order.shuffle(&mut rng);
             for &i in &order {
-                let (features, label) = examples[i];
+                let Labelled {
+                    features,
+                    label,
+                    weight,
+                } = examples[i];
                 let mut error = softmax(&head.logits(features));
                 error[label] -= 1.0;
-                error.iter_mut().for_each(|e| *e *= balance[label]);
+                error.iter_mut().for_each(|e| *e *= balance[label] * weight);
                 let step = |weight: &mut f32, square: &mut f32, gradient: f32| {
                     *square += gradient * gradient;
                     *weight -= LEARNING_RATE * gradient / square.sqrt();
@@ -199,6 +265,19 @@ impl LinearHead {
         }
         logits
     }
+}
+
+/// By bucket, `ln((1 + documents) / (1 + documents that have it)) + 1`.
+fn inverse_document_frequencies(counts: &[HashMap<u32, f32>]) -> Vec<f32> {
+    let mut document_frequency = vec![0f32; BUCKETS];
+    for bucket in counts.iter().flat_map(HashMap::keys) {
+        document_frequency[*bucket as usize] += 1.0;
+    }
+    let documents = counts.len() as f32;
+    document_frequency
+        .iter()
+        .map(|df| ((1.0 + documents) / (1.0 + df)).ln() + 1.0)
+        .collect()
 }
 
 /// How often each bucket's features occur.
@@ -280,8 +359,16 @@ mod tests {
                 ]
             })
             .collect();
-        let labels: Vec<&[Option<usize>]> = labels.iter().map(Vec::as_slice).collect();
-        Lexical::train(&texts, &labels, &[2, 2], 0)
+        let examples: Vec<Example> = texts
+            .iter()
+            .zip(&labels)
+            .map(|(text, labels)| Example {
+                text,
+                labels,
+                weight: 1.0,
+            })
+            .collect();
+        Lexical::train(&examples, &[2, 2], None, 0)
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The classifier: condensed text, tokens, batches, encoder and heads, the lexical branch beside them,
 //! predictions.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use candle_core::{D, Device};
@@ -17,9 +18,9 @@ pub mod lexical;
 mod ops;
 
 use batch::{Batch, group_by_length};
-use bundle::{Bundle, BundleError};
+use bundle::{Bundle, BundleError, Threshold};
 use encoder::{Dropout, Encoder};
-use heads::{BranchWeights, Heads};
+use heads::{BranchLogits, BranchWeights, Heads};
 use lexical::Lexical;
 
 use crate::issue::Issue;
@@ -27,7 +28,7 @@ use crate::issue::condense::condense;
 use crate::prediction::Prediction;
 use crate::taxonomy::Taxonomy;
 
-pub(crate) use ops::squared_norm;
+pub(crate) use ops::{layer_norm, linear, squared_norm};
 
 /// Labels issues with a fine-tuned model.
 pub struct Classifier {
@@ -38,6 +39,7 @@ pub struct Classifier {
     lexical: Lexical,
     /// By head, how much each branch counts.
     weights: Vec<BranchWeights>,
+    thresholds: BTreeMap<String, Vec<Threshold>>,
     id: String,
 }
 
@@ -46,15 +48,16 @@ pub struct Classifier {
 pub struct ClassifySettings {
     /// Tokens that go through the encoder at once: more need more memory, fewer use fewer cores.
     pub batch_tokens: usize,
-    /// A label less probable than this, in `[0, 1]`, is abstained from.
-    pub min_confidence: f32,
+    /// By head, the probability below which a label is abstained from, in `[0, 1]`; heads beyond its end
+    /// never abstain.
+    pub min_confidence: Vec<f32>,
 }
 
 impl Default for ClassifySettings {
     fn default() -> Self {
         Self {
             batch_tokens: 4096,
-            min_confidence: 0.0,
+            min_confidence: Vec::new(),
         }
     }
 }
@@ -82,6 +85,7 @@ impl Classifier {
             lexical: bundle.lexical,
             network: Network::load(encoder, heads, &bundle.base.config, &bundle.taxonomy)?,
             taxonomy: bundle.taxonomy,
+            thresholds: bundle.manifest.thresholds,
             id: bundle.manifest.id,
         })
     }
@@ -112,6 +116,27 @@ impl Classifier {
         issues: &[Issue],
         settings: &ClassifySettings,
     ) -> Result<Vec<Prediction>, ModelError> {
+        let logits = self.logits(issues, settings.batch_tokens)?;
+        let heads = logits.iter().map(|logits| {
+            heads::decode(
+                &logits.combine(&self.weights),
+                &self.taxonomy,
+                &settings.min_confidence,
+            )
+        });
+        let ids = issues.iter().map(|issue| issue.id.clone());
+        Ok(ids
+            .zip(heads)
+            .map(|(id, heads)| Prediction { id, heads })
+            .collect())
+    }
+
+    /// The logits of both branches, before they are weighed.
+    fn logits(
+        &self,
+        issues: &[Issue],
+        batch_tokens: usize,
+    ) -> Result<Vec<BranchLogits>, ModelError> {
         let read: Vec<(Vec<u32>, Vec<Vec<f32>>)> = issues
             .par_iter()
             .map(|Issue { title, body, .. }| {
@@ -121,35 +146,36 @@ impl Classifier {
             })
             .collect::<Result<_, ModelError>>()?;
         let (sequences, lexical): (Vec<_>, Vec<_>) = read.into_iter().unzip();
-        let encoder = self.network.logits(&sequences, settings.batch_tokens)?;
-        Ok(issues
-            .iter()
-            .zip(encoder.iter().zip(&lexical))
-            .map(|(issue, (encoder, lexical))| Prediction {
-                id: issue.id.clone(),
-                heads: heads::decode(
-                    &combine(&self.weights, encoder, lexical),
-                    &self.taxonomy,
-                    settings.min_confidence,
-                ),
-            })
+        let encoder = self.network.logits(&sequences, batch_tokens)?;
+        let pairs = encoder.into_iter().zip(lexical);
+        Ok(pairs
+            .map(|(encoder, lexical)| BranchLogits { encoder, lexical })
             .collect())
+    }
+
+    /// By head, the probability below which to abstain so that a share `precision` of the labels given
+    /// is right, as far as the issues that the model was calibrated on tell; 1.1, which no label reaches,
+    /// where no threshold gave that. `None` if the model has no thresholds for the precision.
+    pub fn thresholds(&self, precision: f64) -> Option<Vec<f32>> {
+        let threshold = |head: &crate::taxonomy::Head| {
+            let thresholds = self.thresholds.get(&head.name)?;
+            let found = thresholds.iter().find(|t| t.precision == precision)?;
+            Some(found.probability.unwrap_or(NEVER))
+        };
+        self.taxonomy.heads.iter().map(threshold).collect()
+    }
+
+    /// The precisions that [`Classifier::thresholds`] knows.
+    pub fn precisions(&self) -> Vec<f64> {
+        let first = self.thresholds.values().next();
+        first.map_or(Vec::new(), |thresholds| {
+            thresholds.iter().map(|t| t.precision).collect()
+        })
     }
 }
 
-/// One issue's logits, a row per head, from those of both branches.
-pub(crate) fn combine(
-    weights: &[BranchWeights],
-    encoder: &[Vec<f32>],
-    lexical: &[Vec<f32>],
-) -> Vec<Vec<f32>> {
-    let branches = encoder.iter().zip(lexical);
-    weights
-        .iter()
-        .zip(branches)
-        .map(|(weights, (encoder, lexical))| weights.combine(encoder, lexical))
-        .collect()
-}
+/// A probability that no label has.
+const NEVER: f32 = 1.1;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
@@ -195,13 +221,22 @@ impl Network {
         })
     }
 
-    /// Logits of every head, each (B, labels).
+    /// See [`Encoder::in_precision`].
+    pub fn in_precision(self, precision: candle_core::DType) -> Self {
+        Self {
+            encoder: self.encoder.in_precision(precision),
+            ..self
+        }
+    }
+
+    /// Logits of every head, each (B, labels), in f32.
     pub fn forward(
         &self,
         batch: &Batch,
         dropout: &mut Dropout,
     ) -> candle_core::Result<Vec<candle_core::Tensor>> {
         let hidden = self.encoder.forward(batch, dropout)?; // (N, H)
+        let hidden = hidden.to_dtype(candle_core::DType::F32)?;
         let pooled = self.encoder.mean_pool(&hidden, batch)?; // (B, H)
         self.heads.forward(&dropout.apply(&pooled)?)
     }

@@ -10,10 +10,9 @@ pub const MODEL: &str = "tiny-1a2b3c4d";
 pub fn taxonomy() -> Taxonomy {
     let head = |name: &str, applies_when, labels: &[&str]| Head {
         name: name.into(),
-        title: String::new(),
-        definition: String::new(),
         applies_when,
         labels: labels.iter().map(|name| label(name)).collect(),
+        ..Head::default()
     };
     let bugs = || {
         Some(Condition {
@@ -33,9 +32,7 @@ pub fn taxonomy() -> Taxonomy {
 fn label(name: &str) -> Label {
     Label {
         name: name.into(),
-        title: String::new(),
-        definition: String::new(),
-        rules: Vec::new(),
+        ..Label::default()
     }
 }
 

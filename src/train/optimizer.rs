@@ -1,9 +1,10 @@
 //! AdamW (Loshchilov & Hutter 2019) with a warm-up and linear decay of the learning rate.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 
 use candle_core::backprop::GradStore;
-use candle_core::{CpuStorage, DType, InplaceOp2, Layout, Result, Tensor, Var, bail};
+use candle_core::{CpuStorage, DType, Device, InplaceOp2, Layout, Result, Tensor, Var, bail};
 use rayon::prelude::*;
 
 use crate::model::squared_norm;
@@ -31,6 +32,10 @@ pub struct AdamW {
     steps: i32,
 }
 
+/// Before the names of parameters, their moments' names.
+const FIRST: &str = "first:";
+const SECOND: &str = "second:";
+
 const BETA1: f64 = 0.9;
 const BETA2: f64 = 0.999;
 const EPSILON: f64 = 1e-8;
@@ -57,6 +62,57 @@ impl AdamW {
 
     pub fn parameters(&self) -> impl Iterator<Item = &Parameter> {
         self.parameters.iter().map(|(parameter, _)| parameter)
+    }
+
+    /// All that [`AdamW::restore`] needs to go on, but for the number of steps: each parameter under its
+    /// name, its moments under `first:` and `second:` and the name.
+    pub fn state(&self) -> Result<Vec<(String, Tensor)>> {
+        let mut state = Vec::new();
+        for (Parameter { name, var, .. }, moments) in &self.parameters {
+            let (first, second) = match moments {
+                Moments::Cpu(first, second) => {
+                    let tensor =
+                        |values: &[f32]| Tensor::from_slice(values, var.shape(), &Device::Cpu);
+                    (tensor(first)?, tensor(second)?)
+                }
+                Moments::Tensors(first, second) => (first.clone(), second.clone()),
+            };
+            state.push((name.clone(), var.as_tensor().clone()));
+            state.push((format!("{FIRST}{name}"), first));
+            state.push((format!("{SECOND}{name}"), second));
+        }
+        Ok(state)
+    }
+
+    /// Puts the state of an optimizer of the same parameters, after `steps` steps, in place of this
+    /// one's.
+    ///
+    /// # Errors
+    /// A tensor is missing or has another shape.
+    pub fn restore(&mut self, state: &HashMap<String, Tensor>, steps: usize) -> Result<()> {
+        let get = |name: &str| match state.get(name) {
+            Some(tensor) => Ok(tensor),
+            None => bail!("the state has no {name}"),
+        };
+        for (Parameter { name, var, .. }, moments) in &mut self.parameters {
+            let (first, second) = (
+                get(&format!("{FIRST}{name}"))?,
+                get(&format!("{SECOND}{name}"))?,
+            );
+            match moments {
+                Moments::Cpu(m, v) => {
+                    *m = first.flatten_all()?.to_vec1()?;
+                    *v = second.flatten_all()?.to_vec1()?;
+                }
+                Moments::Tensors(m, v) => {
+                    *m = first.to_device(var.device())?;
+                    *v = second.to_device(var.device())?;
+                }
+            }
+            var.set(&get(name)?.to_device(var.device())?)?;
+        }
+        self.steps = steps as i32;
+        Ok(())
     }
 
     /// One update. `rate` multiplies every learning rate (see [`schedule`]); gradients are scaled down
@@ -209,7 +265,6 @@ pub fn schedule(step: usize, total: usize, warmup: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
     use candle_nn::optim::{AdamW as Reference, Optimizer, ParamsAdamW};
 
     use super::*;

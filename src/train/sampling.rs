@@ -10,9 +10,18 @@ use crate::issue::IssueId;
 /// Whether an issue belongs to the validation split of `fraction`: by a hash of its identity, so that
 /// it stays on its side when annotations are added.
 pub fn validates(id: &IssueId, fraction: f64) -> bool {
-    let digest = Sha256::digest(id.to_string());
-    let bytes: [u8; 8] = std::array::from_fn(|i| digest[i]);
-    (u64::from_be_bytes(bytes) as f64) < fraction * u64::MAX as f64
+    (hash(&id.to_string()) as f64) < fraction * u64::MAX as f64
+}
+
+/// The part of a cross-validation, from 0, that an issue belongs to: by a hash of the seed and its
+/// identity, so that it stays there when annotations are added.
+pub fn fold_of(id: &IssueId, folds: usize, seed: u64) -> usize {
+    (hash(&format!("{seed} {id}")) % folds as u64) as usize
+}
+
+fn hash(text: &str) -> u64 {
+    let digest = Sha256::digest(text);
+    u64::from_be_bytes(std::array::from_fn(|i| digest[i]))
 }
 
 /// Batches of one epoch as indices into `lengths`: examples shuffled, sorted by length within pools of
@@ -54,6 +63,26 @@ mod tests {
         assert!((900..1100).contains(&tenth.len()), "{}", tenth.len());
         assert!(tenth.iter().all(|&n| validates(&id(n), 0.2)));
         assert!((0..100).all(|n| !validates(&id(n), 0.0)));
+    }
+
+    #[test]
+    fn folds_are_of_a_size_and_another_seed_makes_others() {
+        let folds = |seed| {
+            (0..10_000)
+                .map(|n| fold_of(&id(n), 5, seed))
+                .collect::<Vec<_>>()
+        };
+        let first = folds(0);
+        for fold in 0..5 {
+            let size = first.iter().filter(|&&f| f == fold).count();
+            assert!((1800..2200).contains(&size), "{size}");
+        }
+        let moved = first
+            .iter()
+            .zip(folds(1))
+            .filter(|(a, b)| **a != *b)
+            .count();
+        assert!((7500..8500).contains(&moved), "{moved}");
     }
 
     #[test]

@@ -29,7 +29,7 @@ fn read(text: impl AsRef<[u8]>) -> Result<Vec<Annotation>, AnnotationError> {
     let mut file = NamedTempFile::new().unwrap();
     file.write_all(text.as_ref()).unwrap();
     let taxonomy = Taxonomy::from_toml(TAXONOMY, "taxonomy").unwrap();
-    read_annotations(file.path(), &taxonomy)
+    read_annotations(file.path(), &taxonomy, Coverage::AllHeads)
 }
 
 /// The problems of a file as `line: message`.
@@ -59,6 +59,7 @@ fn a_full_line_gives_labels_readings_and_confidence() {
     let expected = Annotation {
         id,
         labels: vec![Some(0), Some(1)],
+        unlabelled: vec![],
         confidence: Some(Confidence::Low),
         annotator: Some("ann".into()),
         readings: vec![vec![Some(0), Some(0)], vec![Some(1), None]],
@@ -227,7 +228,8 @@ fn a_message_has_twenty_problems_and_counts_the_rest() {
 #[test]
 fn a_missing_file_is_named() {
     let taxonomy = Taxonomy::from_toml(TAXONOMY, "taxonomy").unwrap();
-    let error = read_annotations(Path::new("no/such.jsonl"), &taxonomy).unwrap_err();
+    let error =
+        read_annotations(Path::new("no/such.jsonl"), &taxonomy, Coverage::AllHeads).unwrap_err();
     assert!(error.to_string().starts_with("no/such.jsonl: "), "{error}");
 }
 

@@ -1,4 +1,5 @@
-//! A report as headings, paragraphs and tables: what terminal and Markdown show alike.
+//! A report as headings, paragraphs and tables: what terminal and Markdown show alike, and the words and
+//! plain tables of the page.
 
 use std::collections::HashMap;
 
@@ -45,10 +46,9 @@ impl Table {
 
 /// The whole report. Wrong answers to issues of which `texts` has the text come with it.
 pub(super) fn blocks(report: &Report, texts: &HashMap<IssueId, String>) -> Vec<Block> {
-    let mut blocks = vec![
-        Block::Heading(1, "Evaluation".into()),
-        Block::Paragraph(introduction(report)),
-    ];
+    let mut blocks = vec![Block::Heading(1, "Evaluation".into())];
+    blocks.extend(report.gold.note.clone().map(Block::Paragraph));
+    blocks.push(Block::Paragraph(introduction(report)));
     if report.models.len() > 1 {
         blocks.push(Block::Heading(2, "Models".into()));
         blocks.push(overview(&report.models));
@@ -65,7 +65,7 @@ pub(super) fn blocks(report: &Report, texts: &HashMap<IssueId, String>) -> Vec<B
     blocks
 }
 
-fn introduction(report: &Report) -> String {
+pub(super) fn introduction(report: &Report) -> String {
     let gold = &report.gold;
     let intervals = match report.resamples {
         0 => "There are no intervals: no resamples were asked for".to_owned(),
@@ -91,7 +91,7 @@ pub(super) fn estimate(estimate: &Estimate) -> String {
     }
 }
 
-fn number(value: Option<f64>) -> String {
+pub(super) fn number(value: Option<f64>) -> String {
     value.map_or("–".into(), figure)
 }
 
@@ -131,7 +131,7 @@ fn overview(models: &[Evaluation]) -> Block {
     table(header, rows)
 }
 
-fn compare(comparison: &Comparison, blocks: &mut Vec<Block>) {
+pub(super) fn compare(comparison: &Comparison, blocks: &mut Vec<Block>) {
     let Comparison {
         first,
         second,
@@ -170,7 +170,7 @@ fn compare(comparison: &Comparison, blocks: &mut Vec<Block>) {
     ));
 }
 
-fn agree(annotators: &Annotators, blocks: &mut Vec<Block>) {
+pub(super) fn agree(annotators: &Annotators, blocks: &mut Vec<Block>) {
     blocks.push(Block::Heading(2, "Annotators".into()));
     blocks.push(Block::Paragraph(
         "How annotators agree with each other, and the models with them. Alpha is Krippendorff's, for \
@@ -219,6 +219,19 @@ fn evaluate(model: &Evaluation, texts: &HashMap<IssueId, String>, blocks: &mut V
         "{} gold issues are measured.",
         model.issues
     )));
+    blocks.push(Block::List(remarks(model)));
+    summary(model, blocks);
+    for head in &model.heads {
+        labels(head, blocks);
+    }
+    blocks.push(Block::Heading(3, "Probabilities".into()));
+    probabilities(model, blocks);
+    groups(model, blocks);
+    errors(model, texts, blocks);
+}
+
+/// What does not count, or not as it is.
+pub(super) fn remarks(model: &Evaluation) -> Vec<String> {
     let left_out = model.left_out.iter().map(|left_out| {
         let more = if left_out.count > left_out.examples.len() {
             ", …"
@@ -242,17 +255,10 @@ fn evaluate(model: &Evaluation, texts: &HashMap<IssueId, String>, blocks: &mut V
                 head.abstained, head.head
             )
         });
-    blocks.push(Block::List(left_out.chain(abstained).collect()));
-    summary(model, blocks);
-    for head in &model.heads {
-        labels(head, blocks);
-    }
-    probabilities(model, blocks);
-    groups(model, blocks);
-    errors(model, texts, blocks);
+    left_out.chain(abstained).collect()
 }
 
-fn summary(model: &Evaluation, blocks: &mut Vec<Block>) {
+pub(super) fn summary(model: &Evaluation, blocks: &mut Vec<Block>) {
     let scopes = || model.heads.iter().flat_map(scopes);
     let mut rows: Vec<_> = scopes()
         .map(|(name, scope)| {
@@ -354,8 +360,7 @@ fn letters(index: usize) -> String {
     }
 }
 
-fn probabilities(model: &Evaluation, blocks: &mut Vec<Block>) {
-    blocks.push(Block::Heading(3, "Probabilities".into()));
+pub(super) fn probabilities(model: &Evaluation, blocks: &mut Vec<Block>) {
     let with = || {
         let heads = model.heads.iter();
         heads.filter_map(|head| Some((head, head.calibration.as_ref()?, head.selective.as_ref()?)))

@@ -113,6 +113,7 @@ pub fn report() -> Report {
             file: "gold.jsonl".into(),
             sha256: "0123456789abcdef".into(),
             issues: 11,
+            note: None,
         },
         resamples: 1000,
         seed: 0,

@@ -11,9 +11,11 @@ use crate::issue::IssueId;
 mod blocks;
 #[cfg(test)]
 mod fixture;
+mod html;
 mod markdown;
 mod terminal;
 
+pub use html::html;
 pub use markdown::markdown;
 pub use terminal::terminal;
 
@@ -55,6 +57,9 @@ pub struct Gold {
     /// Of the file's bytes, in hexadecimal.
     pub sha256: String,
     pub issues: usize,
+    /// What the reader has to know of it, such as who annotated; shown under the headline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// One model on the gold issues that it has predictions for.

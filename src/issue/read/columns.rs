@@ -1,13 +1,27 @@
 //! The columns of a table of issues, CSV or Parquet.
 
-use super::Problem;
+use std::collections::BTreeSet;
+
 use super::record::{Record, Repository};
+use super::{Problem, TableColumns};
+
+/// Which columns of a table to read.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Wanted<'a> {
+    /// Those of a table of issues, by GitHub's names.
+    Issue { needs_repo: bool },
+    /// Those that were named: any table.
+    Named(&'a TableColumns),
+}
 
 /// Where the columns that matter stand in a table.
+#[derive(Default)]
 pub(super) struct Columns {
-    pub number: usize,
-    title: usize,
-    body: usize,
+    pub number: Option<usize>,
+    title: Option<usize>,
+    /// Together the body.
+    bodies: Vec<usize>,
+    label: Option<usize>,
     repo: Option<usize>,
     repository: Option<usize>,
     html_url: Option<usize>,
@@ -21,7 +35,7 @@ impl Columns {
     /// may be the one of that name. `found` describes the table's columns for the error.
     pub fn find<'a>(
         names: impl Iterator<Item = &'a str> + Clone,
-        needs_repo: bool,
+        wanted: Wanted<'_>,
         is_usable: impl Fn(&str, usize) -> bool,
         found: impl FnOnce() -> String,
     ) -> Result<Self, Problem> {
@@ -35,6 +49,10 @@ impl Columns {
                 .find(is_it)
                 .map(|(column, _)| column)
         };
+        let needs_repo = match wanted {
+            Wanted::Issue { needs_repo } => needs_repo,
+            Wanted::Named(wanted) => return Self::named(wanted, find, found),
+        };
         let [repo, repository, html_url, url, repository_url] =
             ["repo", "repository", "html_url", "url", "repository_url"].map(find);
         let names_repo = [repo, repository, html_url, url, repository_url]
@@ -42,9 +60,10 @@ impl Columns {
             .any(Option::is_some);
         match (find("number"), find("title"), find("body")) {
             (Some(number), Some(title), Some(body)) if names_repo || !needs_repo => Ok(Self {
-                number,
-                title,
-                body,
+                number: Some(number),
+                title: Some(title),
+                bodies: vec![body],
+                label: None,
                 repo,
                 repository,
                 html_url,
@@ -56,9 +75,36 @@ impl Columns {
         }
     }
 
+    /// Of several texts the first is the title.
+    fn named(
+        wanted: &TableColumns,
+        find: impl Fn(&str) -> Option<usize>,
+        found: impl FnOnce() -> String,
+    ) -> Result<Self, Problem> {
+        let names = wanted.text.iter().chain(&wanted.label);
+        if let Some(missing) = names.clone().find(|name| find(name).is_none()) {
+            return Err(Problem::NoColumn {
+                wanted: missing.clone(),
+                found: found(),
+            });
+        }
+        let mut columns: Vec<usize> = names.filter_map(|name| find(name)).collect();
+        let label = wanted.label.as_ref().and_then(|_| columns.pop());
+        let title = (columns.len() > 1).then(|| columns.remove(0));
+        Ok(Self {
+            title,
+            bodies: columns,
+            label,
+            ..Self::default()
+        })
+    }
+
     /// All the columns, each once.
     pub fn all(&self) -> impl Iterator<Item = usize> {
         let optional = [
+            self.number,
+            self.title,
+            self.label,
             self.repo,
             self.repository,
             self.html_url,
@@ -66,18 +112,23 @@ impl Columns {
             self.repository_url,
             self.created_at,
         ];
-        [self.number, self.title, self.body]
+        let all: BTreeSet<usize> = optional
             .into_iter()
-            .chain(optional.into_iter().flatten())
+            .flatten()
+            .chain(self.bodies.iter().copied())
+            .collect();
+        all.into_iter()
     }
 
     /// A row as a record, given its number and the text of its other cells.
     pub fn record(&self, number: Option<u64>, text: impl Fn(usize) -> Option<String>) -> Record {
         let optional = |column: Option<usize>| column.and_then(&text);
+        let bodies: Vec<String> = self.bodies.iter().copied().filter_map(&text).collect();
         Record {
             number,
-            title: Some(text(self.title)),
-            body: Some(text(self.body)),
+            title: self.title.map(&text),
+            body: Some((!bodies.is_empty()).then(|| bodies.join("\n\n"))),
+            label: optional(self.label).filter(|label| !label.trim().is_empty()),
             repo: optional(self.repo).map(Repository::Name),
             repository: optional(self.repository).map(Repository::Name),
             html_url: optional(self.html_url),

@@ -4,15 +4,15 @@ use std::io::{self, ErrorKind, Read};
 
 use csv::{ByteRecord, Error, Position, Reader};
 
-use super::columns::{self, Columns};
+use super::columns::{self, Columns, Wanted};
 use super::input::Entries;
 use super::record::{Entry, Fault, Record};
 use super::{MAX_RECORD_BYTES, Problem};
 
-/// The rows of `input`. Without `needs_repo`, no column need name the repository.
+/// The rows of `input`.
 pub(super) fn entries(
     input: impl Read + Send + 'static,
-    needs_repo: bool,
+    wanted: Wanted<'_>,
 ) -> Result<Entries, Problem> {
     let mut reader = Reader::from_reader(Watch::new(input));
     let header = match reader.byte_headers() {
@@ -25,7 +25,7 @@ pub(super) fn entries(
         .collect::<Result<Vec<_>, _>>();
     let names = names.map_err(|_| Problem::Unrecognised)?;
     let found = || columns::list(names.iter().map(|name| name.to_string()));
-    let columns = Columns::find(names.iter().copied(), needs_repo, |_, _| true, found)?;
+    let columns = Columns::find(names.iter().copied(), wanted, |_, _| true, found)?;
 
     let mut row = ByteRecord::new();
     let mut given_up = false;
@@ -95,8 +95,9 @@ fn parse(row: &ByteRecord, columns: &Columns) -> Result<Record, Fault> {
         return Err(Fault::NotUtf8);
     }
     let text = |column: usize| Some(String::from_utf8_lossy(&row[column]).into_owned());
-    let number = str::from_utf8(&row[columns.number])
-        .ok()
+    let number = columns
+        .number
+        .and_then(|column| str::from_utf8(&row[column]).ok())
         .and_then(|text| text.trim().parse().ok());
     Ok(columns.record(number, text))
 }

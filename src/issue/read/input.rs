@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use flate2::bufread::MultiGzDecoder;
 use tempfile::NamedTempFile;
 
+use super::columns::Wanted;
 use super::record::Entry;
 use super::{Problem, ReadError, csv, json, parquet};
 
@@ -138,9 +139,28 @@ impl Source {
         }
     }
 
-    /// The records from the first one on. Where they must name their repository (`needs_repo`),
-    /// a table must have a column for it.
-    pub fn entries(&self, needs_repo: bool) -> Result<Entries, Problem> {
+    /// What names the file within a table's identities: its name without folders and extensions.
+    pub fn stem(&self) -> String {
+        let name = self.name.rsplit(['/', '\\']).next().unwrap_or_default();
+        let stem = name
+            .trim_start_matches('.')
+            .split('.')
+            .next()
+            .unwrap_or_default();
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+        let stem: String = stem
+            .chars()
+            .map(|c| if allowed(c) { c } else { '-' })
+            .collect();
+        if stem.is_empty() {
+            "table".into()
+        } else {
+            stem
+        }
+    }
+
+    /// The records from the first one on. A table must have the columns `wanted`.
+    pub fn entries(&self, wanted: Wanted<'_>) -> Result<Entries, Problem> {
         let path = match &self.place {
             Place::Path(path) => path,
             Place::Copy(file) => file.path(),
@@ -150,15 +170,16 @@ impl Source {
         let mut head = Vec::new();
         (&mut content).take(HEAD_BYTES).read_to_end(&mut head)?;
         match Format::of(&head, &self.name)? {
+            Format::Json if matches!(wanted, Wanted::Named(_)) => Err(Problem::NoTable),
             Format::Json => Ok(Box::new(json::entries(Cursor::new(head).chain(content)))),
-            Format::Csv => csv::entries(Cursor::new(head).chain(content), needs_repo),
-            Format::Parquet if !compressed => parquet::entries(file, needs_repo),
+            Format::Csv => csv::entries(Cursor::new(head).chain(content), wanted),
+            Format::Parquet if !compressed => parquet::entries(file, wanted),
             Format::Parquet => {
                 // Parquet is read from its end.
                 let mut plain = tempfile::tempfile()?;
                 io::copy(&mut Cursor::new(head).chain(content), &mut plain)?;
                 plain.rewind()?;
-                parquet::entries(plain, needs_repo)
+                parquet::entries(plain, wanted)
             }
         }
     }

@@ -8,9 +8,10 @@ use std::io::{self, Read};
 use std::{fmt, slice};
 
 use super::Issue;
+use columns::Wanted;
 use input::Source;
 pub use record::Fault;
-use record::{Entry, Outcome};
+use record::{Entry, Outcome, Repository};
 
 mod columns;
 mod csv;
@@ -36,6 +37,18 @@ pub struct ReadOptions {
     /// Whether the first broken record ends the reading with an error, instead of being skipped
     /// and listed in the [`ReadSummary`].
     pub strict: bool,
+    /// `None`: tables have GitHub's names for their columns.
+    pub table: Option<TableColumns>,
+}
+
+/// The columns of any table, CSV or Parquet, whose rows are texts. A row's identity is the file's name
+/// and the row's number, from 1: `table/NAME#ROW`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableColumns {
+    /// Of several the first is the title.
+    pub text: Vec<String>,
+    /// See [`Corpus::labelled_issues`].
+    pub label: Option<String>,
 }
 
 /// What the inputs hold: `records = issues + duplicates + pull_requests + broken`.
@@ -94,6 +107,8 @@ pub enum ReadError {
     File { file: String, problem: Problem },
     #[error("{0}")]
     Broken(BrokenRecord),
+    #[error("two tables are called {0}, and their rows could not be told apart: rename one")]
+    SameName(String),
     #[error("the input changed while it was read: start again when nothing writes to it")]
     Changed,
 }
@@ -118,6 +133,10 @@ pub enum Problem {
          is passed, repo, html_url or url (text); it has {found}"
     )]
     Columns { found: String },
+    #[error("it has no column {wanted}, only {found}: name one of these")]
+    NoColumn { wanted: String, found: String },
+    #[error("columns can be named of tables only, CSV or Parquet")]
+    NoTable,
     #[error("its compressed data is cut off or damaged ({0}): fetch it again")]
     Archive(io::Error),
     #[error("it cannot be read as Parquet: {0}")]
@@ -142,7 +161,7 @@ impl From<io::Error> for Problem {
 #[derive(Debug)]
 pub struct Corpus {
     sources: Vec<Source>,
-    repo: Option<String>,
+    options: ReadOptions,
     summary: ReadSummary,
     /// The places, among all records that are issues, of those that a later one replaces.
     replaced: HashSet<u64>,
@@ -173,25 +192,42 @@ impl Corpus {
         }
         let mut corpus = Self {
             sources: input::expand(inputs, stdin)?,
-            repo: options.repo.clone(),
+            options: options.clone(),
             summary: ReadSummary::default(),
             replaced: HashSet::new(),
         };
-        corpus.index(options.strict)?;
+        corpus.check_table_names()?;
+        corpus.index()?;
         Ok(corpus)
     }
 
-    fn index(&mut self, strict: bool) -> Result<(), ReadError> {
+    /// A table's name is part of its rows' identities.
+    fn check_table_names(&self) -> Result<(), ReadError> {
+        if self.options.table.is_none() {
+            return Ok(());
+        }
+        let mut seen = HashSet::new();
+        let stems = self.sources.iter().map(Source::stem);
+        match stems
+            .map(|stem| (seen.insert(stem.clone()), stem))
+            .find(|(new, _)| !new)
+        {
+            Some((_, stem)) => Err(ReadError::SameName(stem)),
+            None => Ok(()),
+        }
+    }
+
+    fn index(&mut self) -> Result<(), ReadError> {
         let summary = &mut self.summary;
         let mut last_seen: HashMap<String, HashMap<u64, u64>> = HashMap::new();
         let mut place = 0;
         for source in &self.sources {
             summary.files += 1;
-            for outcome in outcomes(source, self.repo.as_deref())? {
+            for outcome in outcomes(source, &self.options)? {
                 summary.records += 1;
                 match outcome? {
                     Ok(Outcome::PullRequest) => summary.pull_requests += 1,
-                    Ok(Outcome::Issue(Issue { id, .. })) => {
+                    Ok(Outcome::Issue(Issue { id, .. }, _)) => {
                         // A repository's name is long and common: it is kept once.
                         let numbers = match last_seen.get_mut(&id.repo) {
                             Some(numbers) => numbers,
@@ -206,7 +242,7 @@ impl Corpus {
                         }
                         place += 1;
                     }
-                    Err(broken) if strict => return Err(ReadError::Broken(broken)),
+                    Err(broken) if self.options.strict => return Err(ReadError::Broken(broken)),
                     Err(broken) => {
                         summary.broken += 1;
                         if summary.broken_records.len() < MAX_BROKEN_KEPT {
@@ -235,6 +271,15 @@ impl Corpus {
     /// The issues in the order of the input. Of an issue given several times, only the last.
     /// After an error there is nothing more.
     pub fn issues(&self) -> impl Iterator<Item = Result<Issue, ReadError>> + Send + '_ {
+        self.labelled_issues()
+            .map(|issue| issue.map(|(issue, _)| issue))
+    }
+
+    /// As [`Corpus::issues`], with the labels of a table that was read for them; `None` where a row's
+    /// cell is empty.
+    pub fn labelled_issues(
+        &self,
+    ) -> impl Iterator<Item = Result<(Issue, Option<String>), ReadError>> + Send + '_ {
         Issues {
             corpus: self,
             sources: self.sources.iter(),
@@ -249,18 +294,36 @@ impl Corpus {
 type Outcomes<'a> =
     Box<dyn Iterator<Item = Result<Result<Outcome, BrokenRecord>, ReadError>> + Send + 'a>;
 
-fn outcomes<'a>(source: &'a Source, repo: Option<&'a str>) -> Result<Outcomes<'a>, ReadError> {
+fn outcomes<'a>(source: &'a Source, options: &'a ReadOptions) -> Result<Outcomes<'a>, ReadError> {
     let failed = |problem| ReadError::File {
         file: source.name.clone(),
         problem,
     };
-    let entries = source.entries(repo.is_none()).map_err(failed)?;
+    let repo = options.repo.as_deref();
+    let wanted = match &options.table {
+        Some(columns) => Wanted::Named(columns),
+        None => Wanted::Issue {
+            needs_repo: repo.is_none(),
+        },
+    };
+    let entries = source.entries(wanted).map_err(failed)?;
+    let table = options
+        .table
+        .as_ref()
+        .map(|_| format!("table/{}", source.stem()));
     Ok(Box::new((1..).zip(entries).map(move |(record, entry)| {
         let Entry {
             line,
             byte,
             record: fields,
         } = entry.map_err(failed)?;
+        let fields = fields.map(|mut fields| {
+            if let Some(name) = &table {
+                fields.repo = Some(Repository::Name(name.clone()));
+                fields.number = Some(record);
+            }
+            fields
+        });
         Ok(fields
             .and_then(|fields| fields.resolve(repo))
             .map_err(|fault| BrokenRecord {
@@ -282,23 +345,23 @@ struct Issues<'a> {
 }
 
 impl Issues<'_> {
-    fn advance(&mut self) -> Result<Option<Issue>, ReadError> {
+    fn advance(&mut self) -> Result<Option<(Issue, Option<String>)>, ReadError> {
         loop {
             let Some(outcomes) = &mut self.current else {
                 match self.sources.next() {
                     Some(source) => {
-                        self.current = Some(outcomes(source, self.corpus.repo.as_deref())?);
+                        self.current = Some(outcomes(source, &self.corpus.options)?);
                         continue;
                     }
                     None => break,
                 }
             };
             match outcomes.next().transpose()? {
-                Some(Ok(Outcome::Issue(issue))) => {
+                Some(Ok(Outcome::Issue(issue, label))) => {
                     let place = self.place;
                     self.place += 1;
                     if !self.corpus.replaced.contains(&place) {
-                        return Ok(Some(issue));
+                        return Ok(Some((issue, label)));
                     }
                 }
                 Some(_) => {}
@@ -315,7 +378,7 @@ impl Issues<'_> {
 }
 
 impl Iterator for Issues<'_> {
-    type Item = Result<Issue, ReadError>;
+    type Item = Result<(Issue, Option<String>), ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.ended {

@@ -10,27 +10,27 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::Problem;
-use super::columns::{self, Columns};
+use super::columns::{self, Columns, Wanted};
 use super::input::Entries;
 use super::record::{Entry, Record};
 
 /// Rows held in memory at once.
 const BATCH_ROWS: usize = 256;
 
-/// The rows of `file`. Without `needs_repo`, no column need name the repository.
-pub(super) fn entries(file: File, needs_repo: bool) -> Result<Entries, Problem> {
+/// The rows of `file`.
+pub(super) fn entries(file: File, wanted: Wanted<'_>) -> Result<Entries, Problem> {
     let failed = |error: parquet::errors::ParquetError| Problem::Parquet(error.to_string());
     let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(failed)?;
-    let all = find(builder.schema().fields(), needs_repo)?;
-    let wanted = ProjectionMask::roots(builder.parquet_schema(), all.all());
+    let all = find(builder.schema().fields(), wanted)?;
+    let projection = ProjectionMask::roots(builder.parquet_schema(), all.all());
     let reader = builder
-        .with_projection(wanted)
+        .with_projection(projection)
         .with_batch_size(BATCH_ROWS)
         .build()
         .map_err(failed)?;
 
     // Left with the wanted ones, the columns stand at other places.
-    let columns = find(reader.schema().fields(), needs_repo)?;
+    let columns = find(reader.schema().fields(), wanted)?;
     Ok(Box::new(reader.flat_map(move |batch| {
         let rows = batch.and_then(|batch| records(&batch, &columns));
         let (rows, error) = match rows {
@@ -48,8 +48,9 @@ pub(super) fn entries(file: File, needs_repo: bool) -> Result<Entries, Problem> 
     })))
 }
 
-fn find(fields: &arrow::datatypes::Fields, needs_repo: bool) -> Result<Columns, Problem> {
+fn find(fields: &arrow::datatypes::Fields, wanted: Wanted<'_>) -> Result<Columns, Problem> {
     let is_usable = |name: &str, column: usize| match fields[column].data_type() {
+        _ if matches!(wanted, Wanted::Named(_)) => true,
         kind if name == "number" => kind.is_integer(),
         kind if name == "created_at" => is_text(kind) || kind.is_temporal(),
         kind => is_text(kind),
@@ -63,7 +64,7 @@ fn find(fields: &arrow::datatypes::Fields, needs_repo: bool) -> Result<Columns, 
     };
     Columns::find(
         fields.iter().map(|field| field.name().as_str()),
-        needs_repo,
+        wanted,
         is_usable,
         found,
     )
@@ -80,10 +81,15 @@ fn is_text(kind: &DataType) -> bool {
 
 fn records(batch: &RecordBatch, columns: &Columns) -> Result<Vec<Record>, ArrowError> {
     // A negative number becomes null.
-    let numbers = cast(batch.column(columns.number), &DataType::UInt64)?;
-    let numbers = numbers.as_primitive::<UInt64Type>();
+    let numbers = columns
+        .number
+        .map(|column| cast(batch.column(column), &DataType::UInt64))
+        .transpose()?;
+    let numbers = numbers
+        .as_ref()
+        .map(|numbers| numbers.as_primitive::<UInt64Type>());
     let to_text = |(place, column): (usize, &ArrayRef)| {
-        let is_number = place == columns.number;
+        let is_number = columns.number == Some(place);
         (!is_number)
             .then(|| cast(column, &DataType::LargeUtf8))
             .transpose()
@@ -95,7 +101,7 @@ fn records(batch: &RecordBatch, columns: &Columns) -> Result<Vec<Record>, ArrowE
         .map(to_text)
         .collect::<Result<_, _>>()?;
     let record = |row: usize| {
-        let number = numbers.is_valid(row).then(|| numbers.value(row));
+        let number = numbers.and_then(|n| n.is_valid(row).then(|| n.value(row)));
         columns.record(number, |column| {
             let texts = texts[column].as_ref()?.as_string::<i64>();
             texts.is_valid(row).then(|| texts.value(row).to_owned())

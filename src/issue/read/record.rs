@@ -46,7 +46,8 @@ pub(super) struct Entry {
 /// What a record turned out to be.
 #[derive(Debug, PartialEq)]
 pub(super) enum Outcome {
-    Issue(Issue),
+    /// The issue, and its label in a table that has labels.
+    Issue(Issue, Option<String>),
     PullRequest,
 }
 
@@ -61,6 +62,9 @@ pub(super) struct Record {
     pub title: Option<Option<String>>,
     #[serde(deserialize_with = "present")]
     pub body: Option<Option<String>>,
+    /// A table's column that was named for it.
+    #[serde(skip)]
+    pub label: Option<String>,
     pub repo: Option<Repository>,
     pub repository: Option<Repository>,
     pub html_url: Option<String>,
@@ -138,12 +142,13 @@ impl Record {
                 .or_else(|| default.map(str::to_owned))
                 .ok_or(Fault::NoRepo)?,
         };
-        Ok(Outcome::Issue(Issue {
+        let issue = Issue {
             id: IssueId { repo, number },
             title: self.title.flatten().unwrap_or_default(),
             body: self.body.flatten().unwrap_or_default(),
             created_at: self.created_at,
-        }))
+        };
+        Ok(Outcome::Issue(issue, self.label))
     }
 }
 
@@ -221,7 +226,7 @@ mod tests {
 
     fn repo_of(json: &str) -> Result<String, Fault> {
         match resolve(json, Some("de/fault"))? {
-            Outcome::Issue(issue) => Ok(issue.id.repo),
+            Outcome::Issue(issue, _) => Ok(issue.id.repo),
             Outcome::PullRequest => panic!("{json} was taken for a pull request"),
         }
     }
@@ -310,7 +315,7 @@ mod tests {
         ] {
             let json = format!(r#"{{"number":1,"title":"t",{fields}}}"#);
             assert!(
-                matches!(resolve(&json, None), Ok(Outcome::Issue(_))),
+                matches!(resolve(&json, None), Ok(Outcome::Issue(..))),
                 "{json}"
             );
         }
@@ -341,7 +346,7 @@ mod tests {
         let date = |field: &str| {
             let json = format!(r#"{{"number":1,"title":"t","repo":"a/b"{field}}}"#);
             match resolve(&json, None) {
-                Ok(Outcome::Issue(issue)) => issue.created_at,
+                Ok(Outcome::Issue(issue, _)) => issue.created_at,
                 other => panic!("{json}: {other:?}"),
             }
         };
@@ -361,7 +366,7 @@ mod tests {
             r#""title":null,"body":null"#,
         ] {
             let json = format!(r#"{{"number":1,"repo":"a/b",{fields}}}"#);
-            let Ok(Outcome::Issue(issue)) = resolve(&json, None) else {
+            let Ok(Outcome::Issue(issue, _)) = resolve(&json, None) else {
                 panic!("{json} is an issue");
             };
             assert_eq!((issue.title.as_str(), issue.body.as_str()), ("", ""));

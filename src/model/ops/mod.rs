@@ -24,8 +24,9 @@ fn fused(x: &Tensor) -> bool {
     x.device().is_cpu() && x.dtype() == DType::F32
 }
 
-/// `x·wᵀ + b` for `x` (N, I), `w` (O, I), `b` (O): (N, O).
+/// `x·wᵀ + b` for `x` (N, I), `w` (O, I), `b` (O): (N, O), computed in the precision of `x`.
 pub fn linear(x: &Tensor, w: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let (w, b) = (&w.to_dtype(x.dtype())?, &b.to_dtype(x.dtype())?);
     let product = x.matmul(&w.t()?)?;
     if fused(x) {
         product.apply_op2(b, AddBias)
@@ -44,8 +45,9 @@ pub fn gelu(x: &Tensor) -> Result<Tensor> {
 }
 
 /// Layer normalisation over the last dimension of `x` (N, H) with `weight` and `bias` (H)
-/// (Ba et al. 2016).
+/// (Ba et al. 2016). The result has the precision of `x`; statistics are of at least f32.
 pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
+    let (weight, bias) = (&weight.to_dtype(x.dtype())?, &bias.to_dtype(x.dtype())?);
     if fused(x) {
         x.contiguous()?
             .apply_op3(weight, bias, LayerNorm { eps: eps as f32 })
@@ -114,7 +116,13 @@ fn padded_attention(qkv: &Tensor, offsets: &[usize], heads: usize) -> Result<Ten
         .contiguous()?;
     let (q, k, v) = (split.get(0)?, split.get(1)?, split.get(2)?);
     let scores = (q.matmul(&k.t()?)? / (head_dim as f64).sqrt())?.broadcast_add(&mask)?;
-    let context = candle_nn::ops::softmax(&scores, D::Minus1)?.matmul(&v)?; // (B, heads, T, head_dim)
+    let scores = if scores.dtype() == DType::BF16 {
+        scores.to_dtype(DType::F32)?
+    } else {
+        scores
+    };
+    let weights = candle_nn::ops::softmax(&scores, D::Minus1)?.to_dtype(v.dtype())?;
+    let context = weights.matmul(&v)?; // (B, heads, T, head_dim)
     context
         .transpose(1, 2)?
         .reshape((batch * longest, heads * head_dim))?

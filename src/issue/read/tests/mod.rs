@@ -225,6 +225,7 @@ fn the_default_repository_is_used_and_checked() {
     let options = |repo: &str| ReadOptions {
         repo: Some(repo.into()),
         strict: true,
+        table: None,
     };
     for text in [r#"{"number":1,"title":"t"}"#, "number,title,body\n1,t,\n"] {
         let corpus = open_stdin(text.as_bytes(), &options("a/b")).unwrap();

@@ -5,7 +5,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+
+mod from_labels;
+
+pub use from_labels::LabelNames;
 
 /// Heads in the order they are decided: a head may depend only on one before it.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,7 +18,7 @@ pub struct Taxonomy {
 }
 
 /// One question asked of an issue, such as its `kind`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Head {
     pub name: String,
     pub title: String,
@@ -22,6 +26,20 @@ pub struct Head {
     /// `None`: the head applies to every issue.
     pub applies_when: Option<Condition>,
     pub labels: Vec<Label>,
+    /// Names that the head had in older annotations and models.
+    pub was: Vec<String>,
+    /// Labels of older annotations and models that are no more: an annotation with one of them says
+    /// nothing of this head.
+    pub removed: Vec<String>,
+}
+
+/// What a label's name in an annotation says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meaning {
+    /// The label at this index.
+    Label(usize),
+    /// A label that was removed or split: nothing that still counts.
+    Gone,
 }
 
 /// A head applies where the head at index `head` has one of `labels` (indices into its labels).
@@ -32,7 +50,7 @@ pub struct Condition {
 }
 
 /// One answer to a head's question.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Label {
     pub name: String,
@@ -41,20 +59,41 @@ pub struct Label {
     /// Rules of the codebook that decide between this label and its neighbours.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<String>,
+    /// Labels of older annotations and models that this one stands for: one that was renamed, or
+    /// several that were merged.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "names"
+    )]
+    pub was: Vec<String>,
+}
+
+/// One name or a list of them.
+fn names<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "a name or a list of names is wanted")]
+    enum Names {
+        One(String),
+        Several(Vec<String>),
+    }
+    Ok(match Names::deserialize(from)? {
+        Names::One(name) => vec![name],
+        Names::Several(names) => names,
+    })
 }
 
 /// What files write where a head does not apply.
 pub const NONE: &str = "none";
 
 /// Names that stand beside the heads in files of issues, annotations and predictions.
-const FIELDS: [&str; 20] = [
+const FIELDS: [&str; 19] = [
     "repo",
     "number",
     "title",
     "body",
     "state",
     "labels",
-    "label",
     "created_at",
     "closed_at",
     "html_url",
@@ -96,6 +135,14 @@ pub enum Problem {
     FieldName { head: String },
     #[error("head {head} is declared twice; rename or remove one")]
     DuplicateHead { head: String },
+    #[error(
+        "the labels {first:?} and {second:?} are both {name} in files; make them differ in more than case and punctuation"
+    )]
+    SameSlug {
+        first: String,
+        second: String,
+        name: String,
+    },
     #[error("head {head} has {labels} label(s); a head needs at least two [[heads.labels]]")]
     TooFewLabels { head: String, labels: usize },
     #[error(
@@ -104,6 +151,10 @@ pub enum Problem {
     NoneLabel { head: String },
     #[error("head {head} has the label {label} twice; rename or remove one")]
     DuplicateLabel { head: String, label: String },
+    #[error(
+        "head {head} has the label {label} among its labels and in removed; drop one of the two"
+    )]
+    NotRemoved { head: String, label: String },
     #[error("head {head} applies when {on:?}, which is no head; name one of the heads before it")]
     UnknownCondition { head: String, on: String },
     #[error("head {head} applies when {on}, which is not declared before it; move {on} up")]
@@ -137,6 +188,18 @@ struct HeadFile {
     definition: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     applies_when: Option<ConditionFile>,
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "names"
+    )]
+    was: Vec<String>,
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "names"
+    )]
+    removed: Vec<String>,
     #[serde(default)]
     labels: Vec<Label>,
 }
@@ -216,6 +279,14 @@ impl Taxonomy {
                 return Err(Problem::DuplicateLabel { head, label });
             }
         }
+        if let Some(label) = file
+            .removed
+            .iter()
+            .find(|name| file.labels.iter().any(|l| l.name == **name))
+        {
+            let label = label.clone();
+            return Err(Problem::NotRemoved { head, label });
+        }
         let applies_when = file
             .applies_when
             .map(|condition| self.check_condition(&head, condition, names))
@@ -226,6 +297,8 @@ impl Taxonomy {
             definition: file.definition,
             applies_when,
             labels: file.labels,
+            was: file.was,
+            removed: file.removed,
         })
     }
 
@@ -265,6 +338,10 @@ impl Taxonomy {
     /// The taxonomy as TOML, which [`Taxonomy::from_toml`] reads back unchanged. Comments of the
     /// file it came from are lost.
     pub fn to_toml(&self) -> String {
+        toml::to_string_pretty(&self.file()).expect("tables of strings are always TOML")
+    }
+
+    fn file(&self) -> TaxonomyFile {
         let heads = self.heads.iter().map(|head| HeadFile {
             name: head.name.clone(),
             title: head.title.clone(),
@@ -281,11 +358,12 @@ impl Taxonomy {
                 }
             }),
             labels: head.labels.clone(),
+            was: head.was.clone(),
+            removed: head.removed.clone(),
         });
-        let file = TaxonomyFile {
+        TaxonomyFile {
             heads: heads.collect(),
-        };
-        toml::to_string_pretty(&file).expect("tables of strings are always TOML")
+        }
     }
 
     /// The index of the head called `name`.
@@ -316,6 +394,31 @@ impl Head {
         self.labels.iter().position(|label| label.name == name)
     }
 
+    /// The names by which annotations and models may call the head, the present one first.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.name)
+            .chain(&self.was)
+            .map(String::as_str)
+    }
+
+    /// What an annotation means by `name`, which may be a name of old; `None` if it is no name.
+    pub fn meaning(&self, name: &str) -> Option<Meaning> {
+        if let Some(label) = self.label_index(name) {
+            return Some(Meaning::Label(label));
+        }
+        let mut heirs = (0..self.labels.len())
+            .filter(|&label| self.labels[label].was.iter().any(|was| was == name));
+        match (heirs.next(), heirs.next()) {
+            (Some(label), None) => Some(Meaning::Label(label)),
+            (Some(_), Some(_)) => Some(Meaning::Gone),
+            (None, _) => self
+                .removed
+                .iter()
+                .any(|r| r == name)
+                .then_some(Meaning::Gone),
+        }
+    }
+
     /// The names of the labels, joined by commas, for messages.
     pub(crate) fn label_names(&self) -> String {
         let names: Vec<&str> = self.labels.iter().map(|l| l.name.as_str()).collect();
@@ -335,171 +438,4 @@ fn check_name(what: &'static str, name: &str) -> Result<(), Problem> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SMALL: &str = r#"
-[[heads]]
-name = "kind"
-title = "Kind"
-definition = "What it is."
-
-[[heads.labels]]
-name = "bug"
-title = "Bug"
-definition = "It fails."
-rules = ["A crash is `bug`."]
-
-[[heads.labels]]
-name = "feature"
-title = "Feature"
-definition = "It is wanted:\na \"new\" thing."
-
-[[heads]]
-name = "severity"
-title = "Severity"
-definition = "How bad it is."
-applies_when = { head = "kind", labels = ["bug"] }
-
-[[heads.labels]]
-name = "minor"
-title = "Minor"
-definition = "It can wait."
-
-[[heads.labels]]
-name = "major"
-title = "Major"
-definition = "It cannot."
-"#;
-
-    fn small() -> Taxonomy {
-        Taxonomy::from_toml(SMALL, "small.toml").unwrap()
-    }
-
-    /// The error of the small taxonomy with `from` replaced by `to`.
-    fn error(from: &str, to: &str) -> String {
-        assert!(SMALL.contains(from), "{from} is not in the fixture");
-        let text = SMALL.replace(from, to);
-        let error = Taxonomy::from_toml(&text, "small.toml").unwrap_err();
-        let message = error.to_string();
-        assert!(!message.contains('\n'), "more than one line: {message}");
-        message
-    }
-
-    #[test]
-    fn heads_and_labels_keep_the_order_of_the_file() {
-        let taxonomy = small();
-        assert_eq!(taxonomy.head_index("kind"), Some(0));
-        assert_eq!(taxonomy.head_index("severity"), Some(1));
-        assert_eq!(taxonomy.head_index("colour"), None);
-        let severity = &taxonomy.heads[1];
-        assert_eq!(severity.label_index("major"), Some(1));
-        assert_eq!(severity.label_index(NONE), None);
-        assert_eq!(taxonomy.heads[0].labels[0].rules, ["A crash is `bug`."]);
-    }
-
-    #[test]
-    fn a_head_with_a_condition_applies_only_where_it_holds() {
-        let taxonomy = small();
-        let (bug, feature) = (Some(0), Some(1));
-        assert!(taxonomy.applies(0, &[None, None]));
-        assert!(taxonomy.applies(1, &[bug, None]));
-        assert!(!taxonomy.applies(1, &[feature, None]));
-        assert!(!taxonomy.applies(1, &[None, None]));
-    }
-
-    #[test]
-    fn writing_and_reading_back_changes_nothing() {
-        let taxonomy = small();
-        assert_eq!(
-            Taxonomy::from_toml(&taxonomy.to_toml(), "copy").unwrap(),
-            taxonomy
-        );
-    }
-
-    #[test]
-    fn a_missing_file_is_named() {
-        let error = Taxonomy::from_path(Path::new("no/such.toml")).unwrap_err();
-        assert!(error.to_string().starts_with("no/such.toml: "), "{error}");
-    }
-
-    #[test]
-    fn broken_toml_is_named_with_its_line() {
-        assert_eq!(
-            error("title = \"Severity\"", "titel = \"Severity\""),
-            "small.toml:20: unknown field `titel`, expected one of `name`, `title`, `definition`, \
-             `applies_when`, `labels`; see training-data/taxonomy.toml for the form"
-        );
-        let unclosed = error("\"It can wait.\"", "\"It can wait.");
-        assert!(unclosed.starts_with("small.toml:27: "), "{unclosed}");
-        let missing = error("definition = \"How bad it is.\"", "");
-        assert!(missing.contains("missing field `definition`"), "{missing}");
-    }
-
-    #[test]
-    fn a_taxonomy_without_heads_is_refused() {
-        let error = Taxonomy::from_toml("", "empty.toml").unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "empty.toml: there is no head; declare at least one [[heads]]"
-        );
-    }
-
-    #[test]
-    fn a_broken_rule_is_named_with_its_remedy() {
-        for (from, to, expected) in [
-            (
-                "\"severity\"",
-                "\"Severity!\"",
-                "the name \"Severity!\" of a head is not",
-            ),
-            ("\"minor\"", "\"\"", "the name \"\" of a label is not"),
-            (
-                "\"severity\"",
-                "\"confidence\"",
-                "head confidence has the name of a field",
-            ),
-            ("\"severity\"", "\"kind\"", "head kind is declared twice"),
-            ("\"minor\"", "\"none\"", "head severity has a label none"),
-            (
-                "\"minor\"",
-                "\"major\"",
-                "head severity has the label major twice",
-            ),
-            (
-                "head = \"kind\"",
-                "head = \"sort\"",
-                "applies when \"sort\", which is no head",
-            ),
-            (
-                "head = \"kind\"",
-                "head = \"severity\"",
-                "applies when severity, which is not declared before it",
-            ),
-            (
-                "labels = [\"bug\"]",
-                "labels = [\"defect\"]",
-                "which is no label of kind: name one of bug, feature",
-            ),
-            (
-                "labels = [\"bug\"]",
-                "labels = []",
-                "head severity applies for no label of kind",
-            ),
-        ] {
-            let message = error(from, to);
-            assert!(message.starts_with("small.toml: "), "{message}");
-            assert!(message.contains(expected), "{message} lacks {expected}");
-        }
-    }
-
-    #[test]
-    fn a_head_with_one_label_is_refused() {
-        let text = &SMALL[..SMALL.rfind("[[heads.labels]]").unwrap()];
-        let error = Taxonomy::from_toml(text, "small.toml").unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "small.toml: head severity has 1 label(s); a head needs at least two [[heads.labels]]"
-        );
-    }
-}
+mod tests;

@@ -1,0 +1,171 @@
+//! `faultlens pretrain`: adapts an encoder to issues' texts, without labels.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::Ordering;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use faultlens::issue::{Issue, IssueId};
+use faultlens::model::bundle::{BASE_FILES, Base};
+use faultlens::train::pretrain::{PretrainEvent, PretrainSettings, pretrain};
+
+use super::device::{DeviceChoice, PrecisionChoice};
+use super::{HubArguments, INTERRUPTED, ReadArguments, progress, stop_flag};
+
+/// Adapt an encoder to issues' texts, without labels
+///
+/// Continues the encoder's masked language modelling on the texts and writes a base model for `train
+/// --base`.
+#[derive(Args)]
+#[command(args_override_self = true)]
+pub struct Arguments {
+    /// Files with the issues' texts, or patterns, or - for standard input
+    #[arg(long, required = true, num_args = 1..)]
+    issues: Vec<String>,
+    /// Annotations (JSONL) whose issues are left out, such as those that the model will be measured on
+    #[arg(long, num_args = 1.., value_name = "FILE")]
+    exclude: Vec<PathBuf>,
+    /// Folder or hub id (owner/name[@revision]) of the encoder
+    #[arg(long, default_value = "sentence-transformers/all-MiniLM-L6-v2")]
+    base: String,
+    /// Folder to write the base model to
+    #[arg(long, short)]
+    output: PathBuf,
+    /// Replace the output folder if there is one
+    #[arg(long)]
+    force: bool,
+    /// Passes over the issues
+    #[arg(long, default_value_t = PretrainSettings::default().epochs)]
+    epochs: usize,
+    /// Issues a step
+    #[arg(long, default_value_t = PretrainSettings::default().batch_size)]
+    batch_size: usize,
+    /// Highest learning rate
+    #[arg(long, default_value_t = PretrainSettings::default().learning_rate)]
+    learning_rate: f64,
+    /// Share of the tokens that are to be guessed
+    #[arg(long, default_value_t = PretrainSettings::default().masked)]
+    masked: f64,
+    /// Tokens read of an issue
+    #[arg(long, default_value_t = PretrainSettings::default().max_tokens)]
+    max_tokens: usize,
+    /// f32, or bf16 with f32 weights [default: bf16 on CUDA, f32 elsewhere]
+    #[arg(long)]
+    precision: Option<PrecisionChoice>,
+    /// Of the order of issues and of what is masked
+    #[arg(long, default_value_t = PretrainSettings::default().seed)]
+    seed: u64,
+    /// auto, cpu, cuda, cuda:N or metal
+    #[arg(long, default_value = "auto")]
+    device: DeviceChoice,
+    #[command(flatten)]
+    hub: HubArguments,
+    #[command(flatten)]
+    read: ReadArguments,
+}
+
+impl Arguments {
+    pub fn run(self) -> Result<ExitCode> {
+        if self.output.exists() && !self.force {
+            bail!(
+                "{} exists; --force replaces it, -o names another folder",
+                self.output.display()
+            );
+        }
+        if self.epochs == 0 || self.batch_size == 0 {
+            bail!("--epochs and --batch-size must be at least 1");
+        }
+        if !(self.masked > 0.0 && self.masked < 1.0) {
+            bail!("--masked is a share between 0 and 1, not {}", self.masked);
+        }
+        let device = self.device.open()?;
+        let mut excluded = HashSet::new();
+        for path in &self.exclude {
+            excluded.extend(identities(path)?);
+        }
+        let corpus = self.read.open(&self.issues)?;
+        let issues: Vec<Issue> = corpus
+            .issues()
+            .filter(|issue| {
+                issue
+                    .as_ref()
+                    .map_or(true, |issue| !excluded.contains(&issue.id))
+            })
+            .collect::<Result<_, _>>()?;
+        let base = Base::load(&self.hub.resolve(&self.base, BASE_FILES)?, &device)?;
+        let settings = PretrainSettings {
+            epochs: self.epochs,
+            batch_size: self.batch_size,
+            learning_rate: self.learning_rate,
+            masked: self.masked,
+            max_tokens: self.max_tokens,
+            precision: PrecisionChoice::or_default(self.precision, &device),
+            seed: self.seed,
+            ..PretrainSettings::default()
+        };
+        let stop = stop_flag()?;
+        let mut bar = indicatif::ProgressBar::hidden();
+        let mut smoothed: Option<f32> = None;
+        let base = pretrain(
+            base,
+            &issues,
+            &settings,
+            &device,
+            &stop,
+            &mut |event| match event {
+                PretrainEvent::Started { issues, steps } => {
+                    eprintln!("pre-training on {issues} issues, {steps} steps");
+                    bar = progress::bar(
+                        steps as u64,
+                        "{bar:30} step {pos}/{len}, loss {msg}, {eta} left",
+                    );
+                }
+                PretrainEvent::Step { step, loss } => {
+                    let mean = smoothed.map_or(loss, |old| 0.98 * old + 0.02 * loss);
+                    smoothed = Some(mean);
+                    bar.set_message(format!("{mean:.3}"));
+                    bar.set_position(step as u64);
+                    if bar.is_hidden() && step % 50 == 0 {
+                        eprintln!("step {step}, loss {mean:.3}");
+                    }
+                }
+            },
+        )?;
+        bar.finish_and_clear();
+        base.save(&self.output)?;
+        let stopped = stop.load(Ordering::Relaxed);
+        let how = if stopped {
+            "interrupted; what was learned so far"
+        } else {
+            "the base model"
+        };
+        eprintln!("{how} is in {}", self.output.display());
+        Ok(if stopped {
+            ExitCode::from(INTERRUPTED)
+        } else {
+            ExitCode::SUCCESS
+        })
+    }
+}
+
+/// The issues that a file of annotations is about, under whatever taxonomy.
+fn identities(path: &PathBuf) -> Result<Vec<IssueId>> {
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let lines = text
+        .lines()
+        .zip(1..)
+        .filter(|(line, _)| !line.trim().is_empty());
+    lines
+        .map(|(line, number)| {
+            serde_json::from_str(line).with_context(|| {
+                format!(
+                    "{}:{number}: not an annotation with repo and number",
+                    path.display()
+                )
+            })
+        })
+        .collect()
+}
