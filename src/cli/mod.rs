@@ -36,7 +36,7 @@ enum Command {
     Eval(eval::Arguments),
     Pretrain(pretrain::Arguments),
     Text(text::Arguments),
-    Train(train::Arguments),
+    Train(Box<train::Arguments>),
 }
 
 impl Cli {
