@@ -41,7 +41,7 @@ enum Command {
     Hydrate(hydrate::Arguments),
     Pretrain(pretrain::Arguments),
     Text(text::Arguments),
-    Train(train::Arguments),
+    Train(Box<train::Arguments>),
 }
 
 impl Cli {

@@ -15,6 +15,7 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
 use super::heads::softmax;
+use crate::taxonomy::Origin;
 
 /// Features are hashed into this many buckets.
 const BUCKETS: usize = 1 << 16;
@@ -105,20 +106,21 @@ impl Lexical {
         Self { idf, heads }
     }
 
-    /// The branch for other heads and labels: for each head the index of the one it continues and, for
-    /// each of its labels, the labels of that one; what continues nothing starts at zero.
-    pub fn relabelled(
-        &self,
-        origins: &[Option<(usize, Vec<Vec<usize>>)>],
-        label_counts: &[usize],
-    ) -> Self {
+    /// The branch for other heads and labels, which come from this one's; what comes from nothing starts
+    /// at zero.
+    pub fn relabelled(&self, origins: &[Option<Origin>], label_counts: &[usize]) -> Self {
         let heads = origins.iter().zip(label_counts).map(|(origin, &labels)| {
             let mut head = LinearHead::zero(labels);
-            let Some((old, origins)) = origin else {
+            let Some(origin) = origin else {
                 return head;
             };
-            let old = &self.heads[*old];
-            for (label, origins) in origins.iter().enumerate().filter(|(_, o)| !o.is_empty()) {
+            let old = &self.heads[origin.head];
+            for (label, origins) in origin
+                .labels
+                .iter()
+                .enumerate()
+                .filter(|(_, o)| !o.is_empty())
+            {
                 let mean = |row: &[f32]| {
                     origins.iter().map(|&o| row[o]).sum::<f32>() / origins.len() as f32
                 };

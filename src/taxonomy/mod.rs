@@ -33,6 +33,15 @@ pub struct Head {
     pub removed: Vec<String>,
 }
 
+/// Where in another taxonomy a head comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The head's index there.
+    pub head: usize,
+    /// By label, the labels there that it continues: none for a new one, several for a merged one.
+    pub labels: Vec<Vec<usize>>,
+}
+
 /// What a label's name in an annotation says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Meaning {

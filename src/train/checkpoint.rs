@@ -75,6 +75,9 @@ impl Progress {
     }
 }
 
+/// How far a training has come, and the tensors of that moment.
+pub(super) type State = (Progress, HashMap<String, Tensor>);
+
 /// The key of [`Progress`] in a checkpoint's metadata.
 const PROGRESS: &str = "progress";
 
@@ -102,7 +105,7 @@ impl Checkpoints {
         &self,
         name: &str,
         fingerprint: &str,
-    ) -> Result<Option<(Progress, HashMap<String, Tensor>)>, CheckpointError> {
+    ) -> Result<Option<State>, CheckpointError> {
         let path = self.tensors_path(name);
         let Some(bytes) = read(&path)? else {
             return Ok(None);

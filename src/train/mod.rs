@@ -25,7 +25,7 @@ mod trainer;
 
 pub use folds::CrossValidation;
 pub use settings::{Precision, Settings, ValidSettings};
-pub use start::{Origin, Start, origins};
+pub use start::{Start, origins};
 
 use calibration::{Calibrated, calibrate};
 use checkpoint::{CheckpointError, Checkpoints};

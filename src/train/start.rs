@@ -9,29 +9,20 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::model::bundle::{Base, Bundle};
 use crate::model::lexical::Lexical;
-use crate::taxonomy::Taxonomy;
+use crate::taxonomy::{Head, Origin, Taxonomy};
 
 /// A model to fine-tune.
 pub enum Start {
     /// An encoder without heads.
-    Base(Base),
+    Base(Box<Base>),
     /// A model that was fine-tuned before, under the same taxonomy or another.
     Model(Box<Bundle>),
-}
-
-/// Where in another taxonomy a head comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Origin {
-    /// The head's index there.
-    pub head: usize,
-    /// By label, the labels there that it continues: none for a new one, several for a merged one.
-    pub labels: Vec<Vec<usize>>,
 }
 
 /// Where each head of `new` comes from in `old`, by its name and the names it had; `None` for a new
 /// head.
 pub fn origins(new: &Taxonomy, old: &Taxonomy) -> Vec<Option<Origin>> {
-    let origin = |head: &crate::taxonomy::Head| {
+    let origin = |head: &Head| {
         let index = head.names().find_map(|name| old.head_index(name))?;
         let labels = head.labels.iter().map(|label| {
             let names = std::iter::once(&label.name).chain(&label.was);
@@ -106,13 +97,9 @@ impl Start {
         match self {
             Self::Base(_) => None,
             Self::Model(bundle) => {
-                let labels: Vec<Option<(usize, Vec<Vec<usize>>)>> =
-                    origins(taxonomy, &bundle.taxonomy)
-                        .into_iter()
-                        .map(|origin| origin.map(|origin| (origin.head, origin.labels)))
-                        .collect();
                 let counts: Vec<usize> = taxonomy.heads.iter().map(|h| h.labels.len()).collect();
-                Some(bundle.lexical.relabelled(&labels, &counts))
+                let origins = origins(taxonomy, &bundle.taxonomy);
+                Some(bundle.lexical.relabelled(&origins, &counts))
             }
         }
     }

@@ -113,7 +113,7 @@ impl Arguments {
         let folder = self.hub.resolve(source, files)?;
         let start = match &self.from {
             Some(_) => Start::Model(Box::new(Bundle::load(&folder, &device)?)),
-            None => Start::Base(Base::load(&folder, &device)?),
+            None => Start::Base(Box::new(Base::load(&folder, &device)?)),
         };
         if let Start::Model(bundle) = &start {
             settings.max_tokens = bundle.manifest.text.max_tokens;
