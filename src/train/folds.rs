@@ -1,11 +1,9 @@
 //! Cross-validation: every example labelled by a model that was not trained on it.
 
-use std::collections::BTreeMap;
-
 use super::calibration::Calibrated;
 use super::sampling::fold_of;
 use super::settings::Settings;
-use super::{EpochMetrics, Event, Observe, Run, TrainError};
+use super::{Event, Observe, Run, TrainError};
 use crate::issue::IssueId;
 use crate::model::heads::BranchLogits;
 
@@ -69,17 +67,10 @@ impl Run<'_> {
         let fold = Some((number + 1, folds));
         let mut trainer = self.trainer(&name, fold, training, held_out, observe)?;
         while trainer.progress.epoch <= epochs {
-            let (loss, completed) = trainer.epoch(self.checkpoints, self.stop, observe)?;
-            if completed < 1.0 {
+            let metrics = trainer.epoch(self.checkpoints, self.stop, observe)?;
+            if metrics.completed < 1.0 {
                 return Ok(None);
             }
-            let metrics = EpochMetrics {
-                epoch: trainer.progress.epoch,
-                completed,
-                loss,
-                mean_macro_f1: None,
-                heads: BTreeMap::new(),
-            };
             trainer.progress.end_epoch(metrics, 0.0);
         }
         observe(Event::Validating)?;

@@ -178,6 +178,7 @@ pub fn unseen_labels(taxonomy: &Taxonomy, examples: &[Example], start: &Start) -
 }
 
 /// What came of a training.
+#[derive(Default)]
 pub struct Outcome {
     /// Of every epoch of the model that is kept.
     pub history: Vec<EpochMetrics>,
@@ -223,34 +224,21 @@ pub fn train(
         let fraction = materials.settings.validation;
         let (held_out, kept): (Vec<usize>, Vec<usize>) =
             (0..ids.len()).partition(|&i| validates(ids[i], fraction));
-        return run.model(&kept, Calibrating::On(held_out), observe);
+        return run.model(&kept, &held_out, None, observe);
     }
     let Some(cross_validation) = run.cross_validate(&ids, observe)? else {
         return Ok(Outcome {
-            history: Vec::new(),
-            cross_validation: None,
             stopped: true,
+            ..Outcome::default()
         });
     };
-    let mut outcome = Outcome {
-        history: Vec::new(),
-        cross_validation: None,
-        stopped: false,
-    };
+    let mut outcome = Outcome::default();
     if model {
         let all: Vec<usize> = (0..ids.len()).collect();
-        outcome = run.model(&all, Calibrating::By(&cross_validation.calibrated), observe)?;
+        outcome = run.model(&all, &[], Some(&cross_validation.calibrated), observe)?;
     }
     outcome.cross_validation = Some(cross_validation);
     Ok(outcome)
-}
-
-/// Where the calibration of the model that is kept comes from.
-enum Calibrating<'a> {
-    /// From examples that are held out, after every epoch.
-    On(Vec<usize>),
-    /// From a cross-validation, whose models were trained as long as this one will be.
-    By(&'a Calibrated),
 }
 
 /// What the trainings of one call have in common.
@@ -262,50 +250,38 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Trains the model that is kept, on the examples at `indices`.
+    /// Trains the model that is kept, on the examples at `indices`. It is calibrated as `by_folds` says,
+    /// by a cross-validation whose models were trained as long as this one will be, or else after every
+    /// epoch on the examples that are held out.
     fn model(
         &self,
         indices: &[usize],
-        calibrating: Calibrating<'_>,
+        held_out: &[usize],
+        by_folds: Option<&Calibrated>,
         observe: Observe<'_>,
     ) -> Result<Outcome, TrainError> {
         if indices.is_empty() {
-            return Err(TrainError::NoExamples(0));
+            return Err(TrainError::NoExamples(self.materials.samples.len()));
         }
-        let (held_out, by_folds): (&[usize], _) = match &calibrating {
-            Calibrating::On(held_out) => (held_out, None),
-            Calibrating::By(calibrated) => (&[], Some(*calibrated)),
-        };
         let epochs = self.materials.settings.epochs;
         let mut trainer = self.trainer("model", None, indices, held_out, observe)?;
-        let outcome = |trainer: &Trainer<'_>, stopped| Outcome {
-            history: trainer.progress.history.clone(),
-            cross_validation: None,
-            stopped,
-        };
-        while trainer.progress.epoch <= epochs {
-            let (loss, completed) = trainer.epoch(self.checkpoints, self.stop, observe)?;
-            let stopped = completed < 1.0;
-            let is_first = trainer.progress.history.is_empty();
+        let mut stopped = false;
+        while trainer.progress.epoch <= epochs && !stopped {
+            let mut metrics = trainer.epoch(self.checkpoints, self.stop, observe)?;
+            stopped = metrics.completed < 1.0;
             // A model of a part of the first epoch is better than none.
-            if stopped && (by_folds.is_some() || !is_first) {
-                return Ok(outcome(&trainer, true));
+            if stopped && (by_folds.is_some() || !trainer.progress.history.is_empty()) {
+                break;
             }
-            let mut metrics = EpochMetrics {
-                epoch: trainer.progress.epoch,
-                completed,
-                loss,
-                mean_macro_f1: None,
-                heads: BTreeMap::new(),
-            };
+            let on_held_out;
             let calibrated = match by_folds {
-                Some(calibrated) => calibrated.clone(),
+                Some(calibrated) => calibrated,
                 None => {
                     observe(Event::Validating)?;
-                    let calibrated = self.calibrate(held_out, &trainer.held_out_logits()?);
-                    metrics.heads.clone_from(&calibrated.heads);
-                    metrics.mean_macro_f1 = calibrated.mean_macro_f1();
-                    calibrated
+                    on_held_out = self.calibrate(held_out, &trainer.held_out_logits()?);
+                    metrics.heads.clone_from(&on_held_out.heads);
+                    metrics.mean_macro_f1 = on_held_out.mean_macro_f1();
+                    &on_held_out
                 }
             };
             observe(Event::Epoch(&metrics))?;
@@ -313,19 +289,18 @@ impl Run<'_> {
             let score = metrics.mean_macro_f1.unwrap_or(metrics.epoch as f64);
             let is_best = trainer.progress.best.is_none_or(|best| score > best);
             if is_best && (by_folds.is_none() || metrics.epoch == epochs) {
-                let mut bundle = trainer.bundle()?;
-                let names = self.materials.taxonomy.heads.iter().map(|h| h.name.clone());
-                bundle.manifest.calibration = names.zip(calibrated.weights).collect();
-                bundle.manifest.thresholds = calibrated.thresholds;
-                observe(Event::Improved(&mut bundle))?;
+                observe(Event::Improved(&mut trainer.bundle(calibrated)?))?;
             }
-            if stopped {
-                return Ok(outcome(&trainer, true));
+            if !stopped {
+                trainer.progress.end_epoch(metrics, score);
+                trainer.save(self.checkpoints)?;
             }
-            trainer.progress.end_epoch(metrics, score);
-            trainer.save(self.checkpoints)?;
         }
-        Ok(outcome(&trainer, false))
+        Ok(Outcome {
+            history: trainer.progress.history,
+            cross_validation: None,
+            stopped,
+        })
     }
 
     /// A trainer at its beginning or at its checkpoint, announced.

@@ -20,6 +20,26 @@ pub struct Parameter {
     pub weight_decay: f64,
 }
 
+/// Variables to train, in the order of their names, so that sums over them are the same in every run.
+/// Biases and the parameters of layer norms are not decayed.
+pub fn parameters(
+    variables: impl Iterator<Item = (String, Var)>,
+    weight_decay: f64,
+    learning_rate: impl Fn(&str) -> f64,
+) -> Vec<Parameter> {
+    let is_decayed = |name: &str| name.ends_with("weight") && !name.contains("LayerNorm");
+    let mut parameters: Vec<Parameter> = variables
+        .map(|(name, var)| Parameter {
+            weight_decay: if is_decayed(&name) { weight_decay } else { 0.0 },
+            learning_rate: learning_rate(&name),
+            name,
+            var,
+        })
+        .collect();
+    parameters.sort_by(|a, b| a.name.cmp(&b.name));
+    parameters
+}
+
 /// Running means of a gradient and of its square, element by element.
 enum Moments {
     /// On the CPU one kernel updates all in place.

@@ -11,10 +11,10 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::TrainError;
-use super::optimizer::{AdamW, Parameter, schedule};
+use super::optimizer::{AdamW, Parameter, parameters, schedule};
 use super::sampling::epoch_batches;
 use super::settings::Precision;
-use super::trainer::{is_decayed, used_by_encoder, variables};
+use super::trainer::{tensors, tokenizer, used_by_encoder, variables};
 use crate::issue::Issue;
 use crate::issue::condense::condense;
 use crate::model::batch::Batch;
@@ -87,12 +87,7 @@ pub fn pretrain(
     stop: &AtomicBool,
     observe: &mut dyn FnMut(PretrainEvent),
 ) -> Result<Base, TrainError> {
-    if settings.max_tokens > base.config.max_position_embeddings {
-        return Err(TrainError::TooManyTokens(
-            base.config.max_position_embeddings,
-        ));
-    }
-    let tokenizer = base.truncating_tokenizer(settings.max_tokens)?;
+    let tokenizer = tokenizer(&base, settings.max_tokens)?;
     let id = |token: &str| tokenizer.token_to_id(token).ok_or(TrainError::NoMask);
     let masking = Masking {
         mask: id("[MASK]")?,
@@ -113,30 +108,17 @@ pub fn pretrain(
 
     let encoder = variables(used_by_encoder(&base))?;
     let head = variables(GuessingHead::fresh(&base.config, settings.seed, device)?)?;
-    let tensors = encoder
-        .iter()
-        .map(|(name, var)| (name.clone(), var.as_tensor().clone()));
-    let network = Encoder::load(builder(tensors.collect(), device), &base.config)?;
+    let network = Encoder::load(builder(tensors(&encoder), device), &base.config)?;
     let network = network.in_precision(settings.precision.dtype());
     let words = encoder["embeddings.word_embeddings.weight"]
         .as_tensor()
         .clone();
     let guess = GuessingHead::new(&head, words, base.config.layer_norm_eps);
-    let mut parameters: Vec<Parameter> = encoder
-        .into_iter()
-        .chain(head)
-        .map(|(name, var)| Parameter {
-            weight_decay: if is_decayed(&name) {
-                settings.weight_decay
-            } else {
-                0.0
-            },
-            learning_rate: settings.learning_rate,
-            name,
-            var,
-        })
-        .collect();
-    parameters.sort_by(|a, b| a.name.cmp(&b.name));
+    let parameters = parameters(
+        encoder.into_iter().chain(head),
+        settings.weight_decay,
+        |_| settings.learning_rate,
+    );
     let mut optimizer = AdamW::new(parameters)?;
 
     let steps = settings.epochs * lengths.len().div_ceil(settings.batch_size);

@@ -1,20 +1,21 @@
 //! One model's training: examples as the model reads them, epochs of steps, and its results on the
 //! examples that are held out.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use candle_core::{Device, Tensor, Var};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
+use tokenizers::Tokenizer;
 
-use super::calibration::Scored;
+use super::calibration::{Calibrated, Scored};
 use super::checkpoint::{Checkpoints, Progress};
-use super::optimizer::{AdamW, Parameter, schedule};
+use super::optimizer::{AdamW, Parameter, parameters, schedule};
 use super::sampling::epoch_batches;
 use super::settings::Settings;
 use super::start::Start;
-use super::{Event, Example, Observe, TrainError};
+use super::{EpochMetrics, Event, Example, Observe, TrainError};
 use crate::annotation::Confidence;
 use crate::issue::Issue;
 use crate::issue::condense::condense;
@@ -59,11 +60,7 @@ impl Materials {
         device: &Device,
     ) -> Result<Self, TrainError> {
         let base = start.base();
-        let positions = base.config.max_position_embeddings;
-        if settings.max_tokens > positions {
-            return Err(TrainError::TooManyTokens(positions));
-        }
-        let tokenizer = base.truncating_tokenizer(settings.max_tokens)?;
+        let tokenizer = tokenizer(base, settings.max_tokens)?;
         let samples = examples
             .par_iter()
             .map(|Example { issue, annotation }| {
@@ -183,11 +180,6 @@ impl<'a> Trainer<'a> {
         let base = start.base();
         let encoder = variables(used_by_encoder(base))?;
         let heads = variables(start.heads(taxonomy, settings.seed, device)?)?;
-        let tensors = |vars: &HashMap<String, Var>| {
-            vars.iter()
-                .map(|(name, var)| (name.clone(), var.as_tensor().clone()))
-                .collect()
-        };
         let network = Network::load(
             builder(tensors(&encoder), device),
             builder(tensors(&heads), device),
@@ -199,22 +191,11 @@ impl<'a> Trainer<'a> {
         let heads = heads
             .into_iter()
             .map(|(name, var)| (format!("{HEAD_PREFIX}{name}"), var));
-        let mut parameters: Vec<Parameter> = encoder
-            .into_iter()
-            .chain(heads)
-            .map(|(name, var)| Parameter {
-                weight_decay: if is_decayed(&name) {
-                    settings.weight_decay
-                } else {
-                    0.0
-                },
-                learning_rate: learning_rate(&name, layers, settings),
-                name,
-                var,
-            })
-            .collect();
-        // Sums over parameters are to be the same in every run.
-        parameters.sort_by(|a, b| a.name.cmp(&b.name));
+        let parameters = parameters(
+            encoder.into_iter().chain(heads),
+            settings.weight_decay,
+            |name| learning_rate(name, layers, settings),
+        );
         let mut trainer = Self {
             materials,
             name,
@@ -248,14 +229,14 @@ impl<'a> Trainer<'a> {
         epochs * self.training.len().div_ceil(batch_size)
     }
 
-    /// Trains what is left of the epoch under way. Returns the mean loss and the part of the epoch that
-    /// is done: less than 1 where `stop` ended it, after its checkpoint.
+    /// Trains what is left of the epoch under way. Nothing is measured yet; less than all of the epoch is
+    /// completed where `stop` ended it, after its checkpoint.
     pub fn epoch(
         &mut self,
         checkpoints: Option<&Checkpoints>,
         stop: &AtomicBool,
         observe: Observe<'_>,
-    ) -> Result<(f64, f64), TrainError> {
+    ) -> Result<EpochMetrics, TrainError> {
         let Settings {
             seed,
             batch_size,
@@ -303,10 +284,13 @@ impl<'a> Trainer<'a> {
             }
         }
         let done = self.progress.batches as f64;
-        Ok((
-            self.progress.loss_sum / done.max(1.0),
-            done / batches.len() as f64,
-        ))
+        Ok(EpochMetrics {
+            epoch: self.progress.epoch,
+            completed: done / batches.len() as f64,
+            loss: self.progress.loss_sum / done.max(1.0),
+            mean_macro_f1: None,
+            heads: BTreeMap::new(),
+        })
     }
 
     /// Keeps the state, from which [`Trainer::new`] goes on.
@@ -337,8 +321,8 @@ impl<'a> Trainer<'a> {
             .collect())
     }
 
-    /// A copy of the model as it is now, not yet calibrated.
-    pub fn bundle(&self) -> Result<Bundle, TrainError> {
+    /// A copy of the model as it is now.
+    pub fn bundle(&self, calibrated: &Calibrated) -> Result<Bundle, TrainError> {
         let (mut encoder, mut heads) = (HashMap::new(), HashMap::new());
         for Parameter { name, var, .. } in self.optimizer.parameters() {
             let tensor = var.as_tensor().copy()?;
@@ -354,6 +338,7 @@ impl<'a> Trainer<'a> {
             ..
         } = self.materials;
         let base = start.base();
+        let names = taxonomy.heads.iter().map(|head| head.name.clone());
         Ok(Bundle {
             base: Base {
                 config: base.config.clone(),
@@ -367,6 +352,8 @@ impl<'a> Trainer<'a> {
                 text: TextSettings {
                     max_tokens: settings.max_tokens,
                 },
+                calibration: names.zip(calibrated.weights.iter().copied()).collect(),
+                thresholds: calibrated.thresholds.clone(),
                 provenance: serde_json::json!({ "settings": settings }),
                 ..Manifest::default()
             },
@@ -380,11 +367,6 @@ const EVALUATION_TOKENS: usize = 4096;
 
 /// Tells the heads' parameters from the encoder's.
 const HEAD_PREFIX: &str = "heads.";
-
-/// Biases and the parameters of layer norms are not decayed.
-pub(super) fn is_decayed(name: &str) -> bool {
-    name.ends_with("weight") && !name.contains("LayerNorm")
-}
 
 /// A parameter's highest learning rate.
 fn learning_rate(name: &str, layers: usize, settings: &Settings) -> f64 {
@@ -405,12 +387,29 @@ pub(super) fn used_by_encoder(base: &Base) -> impl Iterator<Item = (String, Tens
     tensors.map(|(name, tensor)| (name.clone(), tensor.clone()))
 }
 
+/// The tokenizer of a base model, cutting texts at what is wanted of them.
+pub(super) fn tokenizer(base: &Base, max_tokens: usize) -> Result<Tokenizer, TrainError> {
+    let positions = base.config.max_position_embeddings;
+    match max_tokens > positions {
+        true => Err(TrainError::TooManyTokens(positions)),
+        false => Ok(base.truncating_tokenizer(max_tokens)?),
+    }
+}
+
 pub(super) fn variables(
     tensors: impl IntoIterator<Item = (String, Tensor)>,
 ) -> candle_core::Result<HashMap<String, Var>> {
     tensors
         .into_iter()
         .map(|(name, tensor)| Ok((name, Var::from_tensor(&tensor)?)))
+        .collect()
+}
+
+/// The variables as what a network computes with.
+pub(super) fn tensors(variables: &HashMap<String, Var>) -> HashMap<String, Tensor> {
+    variables
+        .iter()
+        .map(|(name, variable)| (name.clone(), variable.as_tensor().clone()))
         .collect()
 }
 
