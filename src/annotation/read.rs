@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::{Annotation, Confidence};
-use crate::issue::IssueId;
+use crate::issue::{IssueId, is_github_repo};
 use crate::taxonomy::{Head, Meaning, NONE, Taxonomy};
 
 /// The fields a line may hold beside the heads.
@@ -194,14 +194,7 @@ impl Record<'_> {
 
     fn id(&mut self, fields: &Map<String, Value>) -> Option<IssueId> {
         let repo = fields.get("repo").and_then(Value::as_str);
-        let repo = repo.filter(|repo| {
-            let part = |part: &str| {
-                let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-                !part.is_empty() && part.chars().all(allowed)
-            };
-            repo.split_once('/')
-                .is_some_and(|(owner, name)| part(owner) && part(name))
-        });
+        let repo = repo.filter(|repo| is_github_repo(repo));
         if repo.is_none() {
             self.problem("repo must be a repository's \"owner/name\"; correct it");
         }

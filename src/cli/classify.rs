@@ -18,9 +18,8 @@ use faultlens::prediction::write::{Mode, PredictionWriter, write_jsonl};
 use faultlens::taxonomy::{NONE, Taxonomy};
 use terminal_size::{Width, terminal_size};
 
-use super::device::DeviceChoice;
 use super::{
-    DEFAULT_MODEL, HubArguments, INTERRUPTED, ReadArguments, progress, shipped, stop_flag,
+    DEFAULT_MODEL, INTERRUPTED, ModelArguments, ReadArguments, progress, shipped, stop_flag,
 };
 
 /// Issues labelled in one go: enough to sort by length, few enough to stream. Windows begin at fixed
@@ -56,9 +55,6 @@ pub struct Arguments {
     /// Folder or hub id (owner/name[@revision]) of a model [default: the one that ships]
     #[arg(long, short)]
     model: Option<String>,
-    /// auto, cpu, cuda, cuda:N or metal
-    #[arg(long, default_value = "auto")]
-    device: DeviceChoice,
     /// Tokens that go through the model at once
     #[arg(long, default_value_t = ClassifySettings::default().batch_tokens, value_name = "N")]
     batch_tokens: usize,
@@ -78,7 +74,7 @@ pub struct Arguments {
     #[arg(long, short)]
     quiet: bool,
     #[command(flatten)]
-    hub: HubArguments,
+    runtime: ModelArguments,
     #[command(flatten)]
     read: ReadArguments,
 }
@@ -95,7 +91,7 @@ impl Arguments {
             bail!("--batch-tokens must be at least 1");
         }
         let begun = Instant::now();
-        let classifier = Classifier::load(&self.model_folder()?, &self.device.open()?)?;
+        let classifier = Classifier::load(&self.model_folder()?, &self.runtime.device.open()?)?;
         let mut output = self.open_output(&classifier)?;
         let table = (!self.text.is_empty()).then(|| TableColumns {
             text: self.text.clone(),
@@ -181,7 +177,7 @@ impl Arguments {
     fn model_folder(&self) -> Result<PathBuf> {
         match &self.model {
             None => shipped(DEFAULT_MODEL, "--model"),
-            Some(source) => self.hub.resolve(source, BUNDLE_FILES),
+            Some(source) => self.runtime.resolve(source, BUNDLE_FILES),
         }
     }
 

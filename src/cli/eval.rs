@@ -23,8 +23,9 @@ use faultlens::taxonomy::Taxonomy;
 use faultlens::train::Settings;
 use terminal_size::{Width, terminal_size};
 
-use super::device::DeviceChoice;
-use super::{DEFAULT_MODEL, DEFAULT_TAXONOMY, HubArguments, ReadArguments, progress, shipped};
+use super::{
+    DEFAULT_MODEL, DEFAULT_TAXONOMY, ModelArguments, ReadArguments, progress, shipped, write,
+};
 
 /// Issues classified between two steps of the progress bar.
 const WINDOW: usize = 128;
@@ -88,11 +89,8 @@ pub struct Arguments {
     /// Of the resamples
     #[arg(long, default_value_t = Bootstrap::default().seed)]
     seed: u64,
-    /// auto, cpu, cuda, cuda:N or metal
-    #[arg(long, default_value = "auto")]
-    device: DeviceChoice,
     #[command(flatten)]
-    hub: HubArguments,
+    runtime: ModelArguments,
     #[command(flatten)]
     read: ReadArguments,
 }
@@ -121,7 +119,7 @@ impl Arguments {
         let mut answers = Vec::new();
         let mut texts = HashMap::new();
         for ((_, folder), name) in folders.iter().zip(&mut names) {
-            let classifier = Classifier::load(folder, &self.device.open()?)?;
+            let classifier = Classifier::load(folder, &self.runtime.device.open()?)?;
             if *classifier.taxonomy() != taxonomy {
                 bail!(
                     "{}: its taxonomy is not that of {}; evaluate models of different taxonomies one by \
@@ -201,7 +199,7 @@ impl Arguments {
             return Ok(vec![(folder.clone(), folder)]);
         }
         let folders = self.model.iter().map(|source| {
-            let folder = self.hub.resolve(source, BUNDLE_FILES)?;
+            let folder = self.runtime.resolve(source, BUNDLE_FILES)?;
             Ok((PathBuf::from(source), folder))
         });
         folders.collect()
@@ -307,8 +305,4 @@ fn print(text: &str) -> Result<()> {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         other => Ok(other?),
     }
-}
-
-fn write(path: &Path, text: &str) -> Result<()> {
-    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }

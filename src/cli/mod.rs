@@ -23,6 +23,7 @@ mod table;
 mod text;
 mod train;
 
+use device::DeviceChoice;
 use table::LabelledTable;
 
 /// Labels the issues of LLM serving frameworks with their kind, failure category and root cause.
@@ -104,15 +105,18 @@ fn report_broken(summary: &ReadSummary) {
 /// Broken records that are shown one by one.
 const SHOWN_MESSAGES: usize = 20;
 
-/// How every subcommand finds a model on the Hugging Face hub.
+/// How every subcommand runs a model, and finds it on the Hugging Face hub.
 #[derive(Args)]
-struct HubArguments {
+struct ModelArguments {
+    /// auto, cpu, cuda, cuda:N or metal
+    #[arg(long, default_value = "auto")]
+    device: DeviceChoice,
     /// Use only what the hub's cache holds
     #[arg(long, env = "HF_HUB_OFFLINE", value_parser = FalseyValueParser::new(), hide_env_values = true)]
     offline: bool,
 }
 
-impl HubArguments {
+impl ModelArguments {
     /// The folder of a model that is one, or is an id on the hub.
     fn resolve(&self, source: &str, files: &[&'static str]) -> Result<PathBuf> {
         let options = HubOptions {
@@ -157,6 +161,10 @@ fn stop_flag() -> Result<Arc<AtomicBool>> {
     })
     .context("cannot listen for Ctrl-C")?;
     Ok(flag)
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// The exit code of a program that Ctrl-C ended.

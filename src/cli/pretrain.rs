@@ -5,14 +5,15 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
-use faultlens::issue::{Issue, IssueId};
+use faultlens::collect::read_identities;
+use faultlens::issue::Issue;
 use faultlens::model::bundle::{BASE_FILES, Base};
 use faultlens::train::pretrain::{PretrainEvent, PretrainSettings, pretrain};
 
-use super::device::{DeviceChoice, PrecisionChoice};
-use super::{HubArguments, INTERRUPTED, ReadArguments, progress, stop_flag};
+use super::device::PrecisionChoice;
+use super::{INTERRUPTED, ModelArguments, ReadArguments, progress, stop_flag};
 
 /// Adapt an encoder to issues' texts, without labels
 ///
@@ -57,11 +58,8 @@ pub struct Arguments {
     /// Of the order of issues and of what is masked
     #[arg(long, default_value_t = PretrainSettings::default().seed)]
     seed: u64,
-    /// auto, cpu, cuda, cuda:N or metal
-    #[arg(long, default_value = "auto")]
-    device: DeviceChoice,
     #[command(flatten)]
-    hub: HubArguments,
+    runtime: ModelArguments,
     #[command(flatten)]
     read: ReadArguments,
 }
@@ -80,10 +78,10 @@ impl Arguments {
         if !(self.masked > 0.0 && self.masked < 1.0) {
             bail!("--masked is a share between 0 and 1, not {}", self.masked);
         }
-        let device = self.device.open()?;
+        let device = self.runtime.device.open()?;
         let mut excluded = HashSet::new();
         for path in &self.exclude {
-            excluded.extend(identities(path)?);
+            excluded.extend(read_identities(path)?);
         }
         let corpus = self.read.open(&self.issues)?;
         let issues: Vec<Issue> = corpus
@@ -94,7 +92,7 @@ impl Arguments {
                     .map_or(true, |issue| !excluded.contains(&issue.id))
             })
             .collect::<Result<_, _>>()?;
-        let base = Base::load(&self.hub.resolve(&self.base, BASE_FILES)?, &device)?;
+        let base = Base::load(&self.runtime.resolve(&self.base, BASE_FILES)?, &device)?;
         let settings = PretrainSettings {
             epochs: self.epochs,
             batch_size: self.batch_size,
@@ -148,24 +146,4 @@ impl Arguments {
             ExitCode::SUCCESS
         })
     }
-}
-
-/// The issues that a file of annotations is about, under whatever taxonomy.
-fn identities(path: &PathBuf) -> Result<Vec<IssueId>> {
-    let text =
-        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let lines = text
-        .lines()
-        .zip(1..)
-        .filter(|(line, _)| !line.trim().is_empty());
-    lines
-        .map(|(line, number)| {
-            serde_json::from_str(line).with_context(|| {
-                format!(
-                    "{}:{number}: not an annotation with repo and number",
-                    path.display()
-                )
-            })
-        })
-        .collect()
 }

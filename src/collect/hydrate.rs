@@ -16,9 +16,9 @@ use serde_json::{Map, Value};
 use super::Event;
 use super::client::{Client, ClientError};
 use super::graphql::{self, Found};
-use super::record::{Record, is_pull_request, is_repo_name};
+use super::record::{Record, is_pull_request};
 use super::store::{StoreError, lock};
-use crate::issue::IssueId;
+use crate::issue::{IssueId, is_github_repo};
 
 /// Why texts cannot be fetched.
 #[derive(Debug, thiserror::Error)]
@@ -132,7 +132,7 @@ fn identity(line: &[u8]) -> Result<IssueId, String> {
             .unwrap_or_default()
             .to_owned()
     })?;
-    if is_repo_name(&id.repo) && id.number > 0 {
+    if is_github_repo(&id.repo) && id.number > 0 {
         Ok(id)
     } else {
         Err(format!("{id} is no issue"))

@@ -75,16 +75,6 @@ pub(super) fn is_pull_request(fields: &Map<String, Value>) -> bool {
         .is_some_and(|value| !value.is_null())
 }
 
-/// Whether `name` is one that GitHub gives, `owner/name`; no other goes into an address or a file's name.
-pub(super) fn is_repo_name(name: &str) -> bool {
-    let is_part = |part: &str| {
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-        !matches!(part, "" | "." | "..") && part.bytes().all(allowed)
-    };
-    name.split_once('/')
-        .is_some_and(|(owner, name)| is_part(owner) && is_part(name))
-}
-
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
@@ -186,23 +176,6 @@ mod tests {
             json!({"number": 3, "comments": [{"body": "me too"}], "comment_count": 7})
         );
         assert_eq!(with.without_comments(), record);
-    }
-
-    #[test]
-    fn a_name_cannot_lead_elsewhere() {
-        for name in [
-            "vllm-project/vllm",
-            "ggml-org/llama.cpp",
-            "a/.github",
-            "a_b/c_d",
-        ] {
-            assert!(is_repo_name(name), "{name}");
-        }
-        for name in [
-            "vllm", "a/", "/b", "a/b/c", "../b", "a/..", "a/.", "a b/c", "a/b?x", "a/b%2f",
-        ] {
-            assert!(!is_repo_name(name), "{name}");
-        }
     }
 
     #[test]

@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::client::{Client, ClientError};
 use super::journal::{Begin, Cursor};
-use super::record::{Filter, State, is_repo_name};
+use super::record::{Filter, State};
 use super::store::{Folder, StoreError};
 use super::walk::{End, OVERLAP, Walk};
+use crate::issue::is_github_repo;
 
 /// What to collect of each repository.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -87,7 +88,7 @@ pub async fn collect(
     repo: &str,
     settings: &CollectSettings,
 ) -> Result<Collected, CollectError> {
-    if !is_repo_name(repo) {
+    if !is_github_repo(repo) {
         return Err(CollectError::Repo(repo.into()));
     }
     let mut store = folder.store(repo)?;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use base16ct::lower::encode_string;
 use sha2::{Digest, Sha256};
 
 use super::EvalError;
@@ -39,7 +40,7 @@ impl GoldFile {
                 .unwrap_or_default()
                 .to_string_lossy()
                 .into_owned(),
-            sha256: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+            sha256: encode_string(&digest),
             issues: annotations.len(),
             note: None,
         };

@@ -29,3 +29,36 @@ pub struct Issue {
     /// When it was opened, as its file says: GitHub's form is `2024-05-17T09:30:00Z`.
     pub created_at: Option<String>,
 }
+
+/// Whether `name` is one that GitHub gives a repository, `owner/name`: no other goes into an address or a
+/// file's name.
+pub(crate) fn is_github_repo(name: &str) -> bool {
+    let is_part = |part: &str| {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        !matches!(part, "" | "." | "..") && part.bytes().all(allowed)
+    };
+    name.split_once('/')
+        .is_some_and(|(owner, name)| is_part(owner) && is_part(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_cannot_lead_elsewhere() {
+        for name in [
+            "vllm-project/vllm",
+            "ggml-org/llama.cpp",
+            "a/.github",
+            "a_b/c_d",
+        ] {
+            assert!(is_github_repo(name), "{name}");
+        }
+        for name in [
+            "vllm", "a/", "/b", "a/b/c", "../b", "a/..", "a/.", "a b/c", "a/b?x", "a/b%2f",
+        ] {
+            assert!(!is_github_repo(name), "{name}");
+        }
+    }
+}

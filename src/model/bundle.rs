@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use base16ct::lower::encode_string;
 use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -250,11 +251,7 @@ impl Bundle {
             .chain_update(&heads)
             .chain_update(&lexical)
             .finalize();
-        let digest: String = digest
-            .iter()
-            .take(4)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let digest = encode_string(&digest[..4]);
         self.manifest.format = FORMAT;
         self.manifest.id = format!("{name}-{digest}");
         files.extend([

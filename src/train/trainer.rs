@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use base16ct::lower::encode_string;
 use candle_core::{Device, Tensor, Var};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
@@ -112,11 +113,7 @@ impl Materials {
                 .iter()
                 .for_each(|value| hash.update(value.to_le_bytes()));
         }
-        Ok(hash
-            .finalize()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect())
+        Ok(encode_string(&hash.finalize()))
     }
 
     /// The examples at `indices` with their logits, for calibration.

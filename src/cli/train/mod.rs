@@ -1,11 +1,11 @@
 //! `faultlens train`: fine-tunes a model on annotations.
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
+use base16ct::lower::encode_string;
 use clap::Args;
 use faultlens::model::bundle::{BASE_FILES, BUNDLE_FILES, Base, Bundle, WEIGHTS};
 use faultlens::prediction::Prediction;
@@ -26,9 +26,9 @@ use console::Console;
 use examples::{annotations, check_labels, join, of_table};
 use settings::SettingArguments;
 
-use super::device::DeviceChoice;
 use super::{
-    DEFAULT_TAXONOMY, HubArguments, INTERRUPTED, LabelledTable, ReadArguments, shipped, stop_flag,
+    DEFAULT_TAXONOMY, INTERRUPTED, LabelledTable, ModelArguments, ReadArguments, shipped,
+    stop_flag, write,
 };
 
 /// Fine-tune a model on annotated issues
@@ -84,22 +84,19 @@ pub struct Arguments {
     /// With --folds: write the annotations that are likely wrong, the surest first (JSONL)
     #[arg(long, requires = "folds", value_name = "FILE")]
     suspects: Option<PathBuf>,
-    /// auto, cpu, cuda, cuda:N or metal
-    #[arg(long, default_value = "auto")]
-    device: DeviceChoice,
     #[command(flatten)]
     settings: SettingArguments,
     #[command(flatten)]
-    hub: HubArguments,
+    runtime: ModelArguments,
     #[command(flatten)]
     read: ReadArguments,
 }
 
 impl Arguments {
     pub fn run(self) -> Result<ExitCode> {
-        let outputs = self.outputs()?;
+        let state = self.state_folder()?;
         let precisions = self.precisions()?;
-        let device = self.device.open()?;
+        let device = self.runtime.device.open()?;
         let (source, files) = match &self.from {
             Some(source) => (source, BUNDLE_FILES),
             None => (&self.base, BASE_FILES),
@@ -110,7 +107,7 @@ impl Arguments {
         };
         // What can be wrong without a model is said before one is fetched.
         self.settings.over(settings.clone(), &device).validate()?;
-        let folder = self.hub.resolve(source, files)?;
+        let folder = self.runtime.resolve(source, files)?;
         let start = match &self.from {
             Some(_) => Start::Model(Box::new(Bundle::load(&folder, &device)?)),
             None => Start::Base(Box::new(Base::load(&folder, &device)?)),
@@ -131,7 +128,7 @@ impl Arguments {
         check_labels(&taxonomy, &examples, &start)?;
 
         let checkpoints = Checkpoints {
-            folder: outputs.state,
+            folder: state,
             every: self.checkpoint_steps,
         };
         if self.force {
@@ -206,7 +203,7 @@ impl Arguments {
     }
 
     /// Where the state of the training goes, once it is clear that nothing is overwritten unasked.
-    fn outputs(&self) -> Result<Outputs> {
+    fn state_folder(&self) -> Result<PathBuf> {
         let files = [&self.output, &self.fold_predictions, &self.suspects];
         let files: Vec<&PathBuf> = files.into_iter().flatten().collect();
         let mut state = files[0].clone().into_os_string();
@@ -216,7 +213,7 @@ impl Arguments {
             bail!("--checkpoint-steps must be at least 1");
         }
         if self.force || self.resume {
-            return Ok(Outputs { state });
+            return Ok(state);
         }
         if state.exists() {
             bail!(
@@ -230,7 +227,7 @@ impl Arguments {
                 existing.display()
             );
         }
-        Ok(Outputs { state })
+        Ok(state)
     }
 
     /// The precisions for which there are to be thresholds.
@@ -286,10 +283,6 @@ impl Arguments {
     }
 }
 
-struct Outputs {
-    state: PathBuf,
-}
-
 fn save(
     bundle: &mut Bundle,
     folder: &Path,
@@ -323,18 +316,13 @@ fn write_lines(path: &Path, lines: impl Iterator<Item = serde_json::Result<Strin
         text += &line?;
         text += "\n";
     }
-    fs::File::create(path)
-        .and_then(|mut file| file.write_all(text.as_bytes()))
-        .with_context(|| format!("cannot write {}", path.display()))
+    write(path, &text)
 }
 
 /// The name and hash of a file that a model was made from.
 fn hash_of(path: &Path) -> Result<serde_json::Value> {
     let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let digest: String = Sha256::digest(&bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let digest = encode_string(&Sha256::digest(&bytes));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     Ok(serde_json::json!({ "file": name, "sha256": digest }))
 }
