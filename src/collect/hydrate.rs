@@ -17,7 +17,7 @@ use super::Event;
 use super::client::{Client, ClientError};
 use super::graphql::{self, Found};
 use super::record::{Record, is_pull_request};
-use super::store::{StoreError, lock};
+use super::store::{LockedFile, StoreError};
 use crate::issue::{IssueId, is_github_repo};
 
 /// Why texts cannot be fetched.
@@ -143,8 +143,7 @@ fn identity(line: &[u8]) -> Result<IssueId, String> {
 #[derive(Debug)]
 pub struct HydratedFile {
     path: PathBuf,
-    /// Locked until it is closed.
-    file: File,
+    file: LockedFile,
     length: u64,
     done: HashSet<IssueId>,
 }
@@ -155,13 +154,13 @@ impl HydratedFile {
     /// # Errors
     /// If the file holds anything but issues with `repo` and `number`, or another process writes it.
     pub fn open(path: &Path) -> Result<Self, HydrateError> {
-        let file = lock(path, path)?;
+        let file = LockedFile::open(path, path)?;
         let failed = |source| StoreError::Failed {
             path: path.into(),
             source,
         };
         let (mut done, mut length) = (HashSet::new(), 0);
-        let mut reader = BufReader::new(&file);
+        let mut reader = BufReader::new(&file.0);
         let mut text = Vec::new();
         for line in 1.. {
             text.clear();
@@ -176,7 +175,7 @@ impl HydratedFile {
             })?);
             length += read as u64;
         }
-        file.set_len(length).map_err(failed)?;
+        file.0.set_len(length).map_err(failed)?;
         Ok(Self {
             path: path.into(),
             file,
@@ -192,12 +191,9 @@ impl HydratedFile {
 
     /// Adds whole lines and brings them to disk.
     pub fn append(&mut self, lines: &[u8]) -> io::Result<()> {
-        if let Err(error) = self
-            .file
-            .write_all(lines)
-            .and_then(|()| self.file.sync_data())
-        {
-            let _ = self.file.set_len(self.length);
+        let mut file = &self.file.0;
+        if let Err(error) = file.write_all(lines).and_then(|()| file.sync_data()) {
+            let _ = file.set_len(self.length);
             return Err(error);
         }
         self.length += lines.len() as u64;
@@ -207,7 +203,7 @@ impl HydratedFile {
     /// Closes the file. One without issues is removed.
     pub fn finish(self) -> io::Result<()> {
         if self.length == 0 {
-            fs::remove_file(self.path)
+            fs::remove_file(&self.path)
         } else {
             Ok(())
         }

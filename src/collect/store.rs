@@ -43,7 +43,7 @@ pub enum StoreError {
 pub struct Folder {
     path: PathBuf,
     /// Its lock ends with the process, however that ends.
-    _lock: File,
+    _lock: LockedFile,
 }
 
 impl Folder {
@@ -56,7 +56,7 @@ impl Folder {
         fs::create_dir_all(&progress).map_err(|error| failed(&progress, error))?;
         Ok(Self {
             path: path.into(),
-            _lock: lock(&progress.join("lock"), path)?,
+            _lock: LockedFile::open(&progress.join("lock"), path)?,
         })
     }
 
@@ -81,18 +81,31 @@ fn file_name(repo: &str) -> String {
     repo.to_lowercase().replacen('/', "__", 1) + ".jsonl"
 }
 
-/// Locks the file at `path`, which stands for `what`.
-pub(super) fn lock(path: &Path, what: &Path) -> Result<File, StoreError> {
-    let file = File::options()
-        .read(true)
-        .append(true)
-        .create(true)
-        .open(path)
-        .map_err(|error| failed(path, error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::Locked { path: what.into() }),
-        Err(TryLockError::Error(error)) => Err(failed(path, error)),
+/// A file that only this process writes, until it is dropped.
+#[derive(Debug)]
+pub(super) struct LockedFile(pub File);
+
+impl LockedFile {
+    /// Opens the file at `path`, which stands for `what`, to read and to append.
+    pub fn open(path: &Path, what: &Path) -> Result<Self, StoreError> {
+        let file = File::options()
+            .read(true)
+            .append(true)
+            .create(true)
+            .open(path)
+            .map_err(|error| failed(path, error))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self(file)),
+            Err(TryLockError::WouldBlock) => Err(StoreError::Locked { path: what.into() }),
+            Err(TryLockError::Error(error)) => Err(failed(path, error)),
+        }
+    }
+}
+
+impl Drop for LockedFile {
+    fn drop(&mut self) {
+        // Closing it is not enough: a child between its fork and its exec has the file open too.
+        let _ = self.0.unlock();
     }
 }
 
