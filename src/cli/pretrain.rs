@@ -13,7 +13,8 @@ use faultlens::model::bundle::{BASE_FILES, Base};
 use faultlens::train::pretrain::{PretrainEvent, PretrainSettings, pretrain};
 
 use super::device::PrecisionChoice;
-use super::{INTERRUPTED, ModelArguments, ReadArguments, progress, stop_flag};
+use super::progress::Steps;
+use super::{INTERRUPTED, ModelArguments, ReadArguments, stop_flag};
 
 /// Adapt an encoder to issues' texts, without labels
 ///
@@ -104,8 +105,7 @@ impl Arguments {
             ..PretrainSettings::default()
         };
         let stop = stop_flag()?;
-        let mut bar = indicatif::ProgressBar::hidden();
-        let mut smoothed: Option<f32> = None;
+        let mut progress = Steps::hidden();
         let base = pretrain(
             base,
             &issues,
@@ -115,23 +115,12 @@ impl Arguments {
             &mut |event| match event {
                 PretrainEvent::Started { issues, steps } => {
                     eprintln!("pre-training on {issues} issues, {steps} steps");
-                    bar = progress::bar(
-                        steps as u64,
-                        "{bar:30} step {pos}/{len}, loss {msg}, {eta} left",
-                    );
+                    progress = Steps::new(steps, 0);
                 }
-                PretrainEvent::Step { step, loss } => {
-                    let mean = smoothed.map_or(loss, |old| 0.98 * old + 0.02 * loss);
-                    smoothed = Some(mean);
-                    bar.set_message(format!("{mean:.3}"));
-                    bar.set_position(step as u64);
-                    if bar.is_hidden() && step % 50 == 0 {
-                        eprintln!("step {step}, loss {mean:.3}");
-                    }
-                }
+                PretrainEvent::Step { step, loss } => progress.advance(step, loss),
             },
         )?;
-        bar.finish_and_clear();
+        progress.bar.finish_and_clear();
         base.save(&self.output)?;
         let stopped = stop.load(Ordering::Relaxed);
         let how = if stopped {

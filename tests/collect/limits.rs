@@ -34,6 +34,10 @@ fn rests(settings: ClientSettings) -> (ClientSettings, Rests) {
     )
 }
 
+fn collect_with(folder: &Path, settings: ClientSettings) -> Result<Collected, CollectError> {
+    collect_into(folder, &Client::new(settings).unwrap(), &Default::default())
+}
+
 #[test]
 fn when_no_request_is_left_nothing_is_sent_before_the_limit_is_renewed() {
     let server = server(100, 1);
@@ -47,12 +51,7 @@ fn when_no_request_is_left_nothing_is_sent_before_the_limit_is_renewed() {
         });
     }
     let (settings, _) = rests(quick(&server));
-    let error = collect_into(
-        folder.path(),
-        &Client::new(settings).unwrap(),
-        &Default::default(),
-    )
-    .unwrap_err();
+    let error = collect_with(folder.path(), settings).unwrap_err();
     assert!(
         matches!(error, CollectError::Client(ClientError::TooLong { wait, .. }) if wait.as_secs().abs_diff(1800) < 5),
         "{error}"
@@ -84,12 +83,7 @@ fn the_primary_limit_is_rested_for_until_its_renewal_by_the_servers_clock() {
     }
     let (settings, rests) = rests(quick(&server));
     let begun = Instant::now();
-    collect_into(
-        folder.path(),
-        &Client::new(settings).unwrap(),
-        &Default::default(),
-    )
-    .unwrap();
+    collect_with(folder.path(), settings).unwrap();
     assert!(begun.elapsed() >= Duration::from_secs(1));
     let rests = rests.lock().unwrap();
     assert!(!rests.is_empty());
@@ -110,12 +104,7 @@ fn retry_after_is_obeyed() {
     server.lock().github.retry_after = vec![1];
     let (settings, rests) = rests(quick(&server));
     let begun = Instant::now();
-    collect_into(
-        folder.path(),
-        &Client::new(settings).unwrap(),
-        &Default::default(),
-    )
-    .unwrap();
+    collect_with(folder.path(), settings).unwrap();
     assert!(begun.elapsed() >= Duration::from_secs(1));
     assert_eq!(
         *rests.lock().unwrap(),
@@ -131,12 +120,7 @@ fn a_server_that_stays_in_trouble_ends_the_run_with_what_to_do() {
     let mut settings = quick(&server);
     settings.backoff.retries = 3;
     let (settings, rests) = rests(settings);
-    let error = collect_into(
-        folder.path(),
-        &Client::new(settings).unwrap(),
-        &Default::default(),
-    )
-    .unwrap_err();
+    let error = collect_with(folder.path(), settings).unwrap_err();
     let message = error.to_string();
     assert!(
         message.contains("acme/engine") || message.contains(&server.url),
@@ -183,12 +167,7 @@ fn a_raised_flag_ends_a_rest_at_once() {
         stop.store(true, Ordering::Relaxed);
     });
     let begun = Instant::now();
-    let error = collect_into(
-        folder.path(),
-        &Client::new(settings).unwrap(),
-        &Default::default(),
-    )
-    .unwrap_err();
+    let error = collect_with(folder.path(), settings).unwrap_err();
     assert!(error.is_stop(), "{error}");
     assert!(begun.elapsed() < Duration::from_secs(3));
 }

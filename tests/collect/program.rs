@@ -27,6 +27,13 @@ fn succeeded(output: &Output) {
     assert!(output.status.success(), "{}", said(output));
 }
 
+/// `faultlens collect` of the one repository into a folder.
+fn collecting(server: &Server, folder: &Path) -> Command {
+    let mut program = asking(server, "collect");
+    program.args(["acme/engine", "-o"]).arg(folder);
+    program
+}
+
 #[test]
 fn a_run_that_is_killed_twenty_times_ends_with_what_the_server_has() {
     let server = server(12_349, 1);
@@ -40,8 +47,7 @@ fn a_run_that_is_killed_twenty_times_ends_with_what_the_server_has() {
         change: 0.2,
     };
     let collect = || {
-        let mut program = asking(&server, "collect");
-        program.args(["acme/engine", "-o"]).arg(folder.path());
+        let mut program = collecting(&server, folder.path());
         program.stdout(Stdio::null()).stderr(Stdio::null());
         program
     };
@@ -226,12 +232,7 @@ fn the_output_goes_straight_into_classify() {
     assert!(collect.wait().unwrap().success());
     assert_eq!(String::from_utf8_lossy(&piped.stdout).lines().count(), 60);
 
-    let output = asking(&server, "collect")
-        .arg("acme/engine")
-        .arg("-o")
-        .arg(folder.path())
-        .output()
-        .unwrap();
+    let output = collecting(&server, folder.path()).output().unwrap();
     succeeded(&output);
     let from_folder = classify(folder.path().to_str().unwrap()).output().unwrap();
     succeeded(&from_folder);
@@ -243,11 +244,7 @@ fn ctrl_c_ends_a_run_that_the_same_command_continues() {
     let server = server(2000, 6);
     let folder = tempdir().unwrap();
     server.lock().faults.slow = 1.0;
-    let collect = || {
-        let mut program = asking(&server, "collect");
-        program.args(["acme/engine", "-o"]).arg(folder.path());
-        program
-    };
+    let collect = || collecting(&server, folder.path());
     let mut program = collect();
     program.stderr(Stdio::piped());
     let program = program.spawn().unwrap();
@@ -336,12 +333,7 @@ fn two_programs_on_one_folder_refuse_each_other() {
     let server = server(5, 9);
     let folder = tempdir().unwrap();
     let _held = Folder::open(folder.path()).unwrap();
-    let output = asking(&server, "collect")
-        .arg("acme/engine")
-        .arg("-o")
-        .arg(folder.path())
-        .output()
-        .unwrap();
+    let output = collecting(&server, folder.path()).output().unwrap();
     assert!(!output.status.success());
     assert!(
         said(&output).contains("in use by another run"),

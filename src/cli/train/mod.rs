@@ -171,7 +171,7 @@ impl Arguments {
             }
             Ok(())
         })?;
-        console.bar.finish_and_clear();
+        console.end();
         if let Some(cross_validation) = &outcome.cross_validation {
             self.write_folds(&taxonomy, &examples, cross_validation)?;
         }
