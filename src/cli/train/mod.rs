@@ -48,8 +48,6 @@ pub struct Arguments {
     /// Heads and labels [default: those of --from, or the training-data/taxonomy.toml that ships]
     #[arg(long, conflicts_with = "csv")]
     taxonomy: Option<PathBuf>,
-    #[command(flatten)]
-    table: LabelledTable,
     /// Folder or hub id (owner/name[@revision]) of the encoder to start from
     #[arg(
         long,
@@ -85,11 +83,14 @@ pub struct Arguments {
     #[arg(long, requires = "folds", value_name = "FILE")]
     suspects: Option<PathBuf>,
     #[command(flatten)]
-    settings: SettingArguments,
-    #[command(flatten)]
     runtime: ModelArguments,
     #[command(flatten)]
     read: ReadArguments,
+    // Last, because their headings would be those of what follows.
+    #[command(flatten)]
+    table: LabelledTable,
+    #[command(flatten)]
+    settings: SettingArguments,
 }
 
 impl Arguments {
