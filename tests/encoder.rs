@@ -190,7 +190,9 @@ fn gradients_in_bf16_are_those_of_f32_but_for_rounding() {
             .map(|(name, var)| (name.clone(), var.as_tensor().clone()))
             .collect();
         let vb = VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);
-        let encoder = Encoder::load(vb, &base.config).unwrap().in_precision(precision);
+        let encoder = Encoder::load(vb, &base.config)
+            .unwrap()
+            .in_precision(precision);
         let hidden = encoder.forward(&batch, &mut Dropout::new(0.1, 5)).unwrap();
         assert_eq!(hidden.dtype(), precision);
         let weights: Vec<f32> = (0..8 * 48)
@@ -209,12 +211,12 @@ fn gradients_in_bf16_are_those_of_f32_but_for_rounding() {
     };
     let exact = gradients(DType::F32);
     for ((name, exact), (_, rounded)) in exact.iter().zip(gradients(DType::BF16)) {
-        let dot = |a: &[f32], b: &[f32]| -> f64 {
-            a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum()
-        };
+        let dot =
+            |a: &[f32], b: &[f32]| -> f64 { a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum() };
         // Keys' biases have no gradient but rounding.
         if !name.ends_with("key.bias") {
-            let cosine = dot(exact, &rounded) / (dot(exact, exact) * dot(&rounded, &rounded)).sqrt();
+            let cosine =
+                dot(exact, &rounded) / (dot(exact, exact) * dot(&rounded, &rounded)).sqrt();
             assert!(cosine > 0.99, "{name}: {cosine}");
         }
     }

@@ -17,7 +17,8 @@ fn taxonomy() -> Taxonomy {
 }
 
 fn annotations(path: &str) -> Vec<Annotation> {
-    read_annotations(&shipped(path), &taxonomy(), Coverage::AllHeads).unwrap_or_else(|error| panic!("{error}"))
+    read_annotations(&shipped(path), &taxonomy(), Coverage::AllHeads)
+        .unwrap_or_else(|error| panic!("{error}"))
 }
 
 #[test]

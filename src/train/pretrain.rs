@@ -173,7 +173,9 @@ pub fn pretrain(
                 .wrapping_add(step as u64);
             let mut dropout = Dropout::new(settings.dropout as f32, seed);
             let states = network.forward(&batch, &mut dropout)?; // (N, H)
-            let states = states.to_dtype(DType::F32)?.index_select(&Tensor::from_vec(places, count, device)?, 0)?; // (M, H)
+            let states = states
+                .to_dtype(DType::F32)?
+                .index_select(&Tensor::from_vec(places, count, device)?, 0)?; // (M, H)
             let logits = guess.forward(&states)?; // (M, vocabulary)
             let truth = Tensor::from_vec(truth, (count, 1), device)?;
             let likelihood = candle_nn::ops::log_softmax(&logits, D::Minus1)?.gather(&truth, 1)?;

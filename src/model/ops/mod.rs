@@ -116,7 +116,11 @@ fn padded_attention(qkv: &Tensor, offsets: &[usize], heads: usize) -> Result<Ten
         .contiguous()?;
     let (q, k, v) = (split.get(0)?, split.get(1)?, split.get(2)?);
     let scores = (q.matmul(&k.t()?)? / (head_dim as f64).sqrt())?.broadcast_add(&mask)?;
-    let scores = if scores.dtype() == DType::BF16 { scores.to_dtype(DType::F32)? } else { scores };
+    let scores = if scores.dtype() == DType::BF16 {
+        scores.to_dtype(DType::F32)?
+    } else {
+        scores
+    };
     let weights = candle_nn::ops::softmax(&scores, D::Minus1)?.to_dtype(v.dtype())?;
     let context = weights.matmul(&v)?; // (B, heads, T, head_dim)
     context
