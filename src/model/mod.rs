@@ -21,7 +21,7 @@ use batch::{Batch, group_by_length};
 use bundle::{Bundle, BundleError, Threshold};
 use encoder::{Dropout, Encoder};
 use heads::{BranchLogits, BranchWeights, Heads};
-use lexical::Lexical;
+use lexical::{Lexical, Words};
 
 use crate::issue::Issue;
 use crate::issue::condense::condense;
@@ -141,8 +141,7 @@ impl Classifier {
             .par_iter()
             .map(|Issue { title, body, .. }| {
                 let tokens = tokenize(&self.tokenizer, &condense(title, body, self.max_tokens))?;
-                let words = condense(title, body, lexical::MAX_TOKENS);
-                Ok((tokens, self.lexical.logits(&words)))
+                Ok((tokens, self.lexical.logits(&Words::of(title, body))))
             })
             .collect::<Result<_, ModelError>>()?;
         let (sequences, lexical): (Vec<_>, Vec<_>) = read.into_iter().unzip();

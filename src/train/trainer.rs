@@ -24,15 +24,14 @@ use crate::model::batch::Batch;
 use crate::model::bundle::{Base, Bundle, Manifest, TextSettings};
 use crate::model::encoder::Dropout;
 use crate::model::heads::{BranchLogits, Objective};
-use crate::model::lexical::{self, Lexical};
+use crate::model::lexical::{self, Lexical, Words};
 use crate::model::{ModelError, Network, builder, tokenize};
 use crate::taxonomy::Taxonomy;
 
 /// An example as the model reads it.
 pub(super) struct Sample {
     tokens: Vec<u32>,
-    /// What the lexical branch reads.
-    words: String,
+    words: Words,
     /// As an annotation has them.
     pub labels: Vec<Option<usize>>,
     pub unlabelled: Vec<usize>,
@@ -69,7 +68,7 @@ impl Materials {
                 let text = condense(title, body, settings.max_tokens);
                 Ok(Sample {
                     tokens: tokenize(&tokenizer, &text)?,
-                    words: condense(title, body, lexical::MAX_TOKENS),
+                    words: Words::of(title, body),
                     labels: annotation.labels.clone(),
                     unlabelled: annotation.unlabelled.clone(),
                     weight: match annotation.confidence {
@@ -97,7 +96,8 @@ impl Materials {
         hash.update(settings);
         hash.update(self.taxonomy.to_toml());
         for sample in &self.samples {
-            let labels = (&sample.tokens, &sample.words, &sample.labels);
+            hash.update(format!("{:?}", sample.words));
+            let labels = (&sample.tokens, &sample.labels);
             let rest = (&sample.unlabelled, sample.weight);
             hash.update(serde_json::to_vec(&(labels, rest)).expect("numbers and text serialise"));
         }
@@ -167,7 +167,7 @@ impl<'a> Trainer<'a> {
         let examples: Vec<lexical::Example> = samples
             .iter()
             .map(|sample| lexical::Example {
-                text: &sample.words,
+                words: &sample.words,
                 labels: &sample.labels,
                 weight: sample.weight,
             })
