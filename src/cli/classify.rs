@@ -19,7 +19,7 @@ use faultlens::taxonomy::{NONE, Taxonomy};
 use terminal_size::{Width, terminal_size};
 
 use super::{
-    DEFAULT_MODEL, INTERRUPTED, ModelArguments, ReadArguments, progress, shipped, stop_flag,
+    DEFAULT_MODEL, INTERRUPTED, LabellingArguments, ReadArguments, progress, shipped, stop_flag,
 };
 
 /// Issues labelled in one go: enough to sort by length, few enough to stream. Windows begin at fixed
@@ -74,7 +74,7 @@ pub struct Arguments {
     #[arg(long, short)]
     quiet: bool,
     #[command(flatten)]
-    runtime: ModelArguments,
+    labelling: LabellingArguments,
     #[command(flatten)]
     read: ReadArguments,
 }
@@ -91,7 +91,7 @@ impl Arguments {
             bail!("--batch-tokens must be at least 1");
         }
         let begun = Instant::now();
-        let classifier = Classifier::load(&self.model_folder()?, &self.runtime.device.open()?)?;
+        let classifier = self.labelling.load(&self.model_folder()?)?;
         let mut output = self.open_output(&classifier)?;
         let table = (!self.text.is_empty()).then(|| TableColumns {
             text: self.text.clone(),
@@ -177,7 +177,7 @@ impl Arguments {
     fn model_folder(&self) -> Result<PathBuf> {
         match &self.model {
             None => shipped(DEFAULT_MODEL, "--model"),
-            Some(source) => self.runtime.resolve(source, BUNDLE_FILES),
+            Some(source) => self.labelling.model.resolve(source, BUNDLE_FILES),
         }
     }
 

@@ -2,10 +2,11 @@
 
 use std::str::FromStr;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 use candle_core::Device;
 use candle_core::utils::{cuda_is_available, metal_is_available};
 use clap::ValueEnum;
+use faultlens::model::inference::Arithmetic;
 use faultlens::train::Precision;
 
 /// Where the model runs.
@@ -74,5 +75,33 @@ impl PrecisionChoice {
             None if device.is_cuda() => Precision::Bf16,
             None => Precision::F32,
         }
+    }
+}
+
+/// In which numbers issues are labelled.
+#[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
+pub enum ArithmeticChoice {
+    /// int8 on a CPU, bf16 on CUDA, else f32
+    Auto,
+    F32,
+    Bf16,
+    Int8,
+}
+
+impl ArithmeticChoice {
+    pub fn on(self, device: &Device) -> Result<Arithmetic> {
+        Ok(match self {
+            Self::Auto if device.is_cpu() => Arithmetic::Int8,
+            Self::Auto if device.is_cuda() => Arithmetic::Bf16,
+            Self::Auto | Self::F32 => Arithmetic::F32,
+            Self::Bf16 if device.is_cpu() => {
+                bail!("bf16 is for GPUs; on a CPU use --precision int8 or f32")
+            }
+            Self::Bf16 => Arithmetic::Bf16,
+            Self::Int8 if !device.is_cpu() => {
+                bail!("int8 is for CPUs; on a GPU use --precision bf16 or f32")
+            }
+            Self::Int8 => Arithmetic::Int8,
+        })
     }
 }

@@ -24,7 +24,7 @@ use faultlens::train::Settings;
 use terminal_size::{Width, terminal_size};
 
 use super::{
-    DEFAULT_MODEL, DEFAULT_TAXONOMY, ModelArguments, ReadArguments, progress, shipped, write,
+    DEFAULT_MODEL, DEFAULT_TAXONOMY, LabellingArguments, ReadArguments, progress, shipped, write,
 };
 
 /// Issues classified between two steps of the progress bar.
@@ -90,7 +90,7 @@ pub struct Arguments {
     #[arg(long, default_value_t = Bootstrap::default().seed)]
     seed: u64,
     #[command(flatten)]
-    runtime: ModelArguments,
+    labelling: LabellingArguments,
     #[command(flatten)]
     read: ReadArguments,
 }
@@ -119,7 +119,7 @@ impl Arguments {
         let mut answers = Vec::new();
         let mut texts = HashMap::new();
         for ((_, folder), name) in folders.iter().zip(&mut names) {
-            let classifier = Classifier::load(folder, &self.runtime.device.open()?)?;
+            let classifier = self.labelling.load(folder)?;
             if *classifier.taxonomy() != taxonomy {
                 bail!(
                     "{}: its taxonomy is not that of {}; evaluate models of different taxonomies one by \
@@ -199,7 +199,7 @@ impl Arguments {
             return Ok(vec![(folder.clone(), folder)]);
         }
         let folders = self.model.iter().map(|source| {
-            let folder = self.runtime.resolve(source, BUNDLE_FILES)?;
+            let folder = self.labelling.model.resolve(source, BUNDLE_FILES)?;
             Ok((PathBuf::from(source), folder))
         });
         folders.collect()

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, anyhow};
 use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand};
 use faultlens::issue::read::{Corpus, ReadOptions, ReadSummary, TableColumns};
+use faultlens::model::Classifier;
 use faultlens::model::hub::{self, HubOptions};
 
 mod classify;
@@ -23,7 +24,7 @@ mod table;
 mod text;
 mod train;
 
-use device::DeviceChoice;
+use device::{ArithmeticChoice, DeviceChoice};
 use table::LabelledTable;
 
 /// Labels the issues of LLM serving frameworks with their kind, failure category and root cause.
@@ -124,6 +125,28 @@ impl ModelArguments {
             progress: Some(progress::download()),
         };
         Ok(hub::resolve(source, files, &options)?)
+    }
+}
+
+/// How a subcommand labels issues.
+#[derive(Args)]
+struct LabellingArguments {
+    #[command(flatten)]
+    model: ModelArguments,
+    /// Of the products of matrices, which are most of the work
+    #[arg(long, value_enum, default_value_t = ArithmeticChoice::Auto)]
+    precision: ArithmeticChoice,
+}
+
+impl LabellingArguments {
+    /// The model of a folder or of an id on the hub.
+    fn load(&self, folder: &Path) -> Result<Classifier> {
+        let device = self.model.device.open()?;
+        Ok(Classifier::load_with(
+            folder,
+            &device,
+            self.precision.on(&device)?,
+        )?)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The classification heads on top of the encoder, their loss, and decoding their logits.
 
-use candle_core::{D, DType, Result, Tensor};
+use candle_core::{D, DType, Device, Result, Tensor};
 use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +33,21 @@ impl Heads {
             .iter()
             .map(|(weight, bias)| ops::linear(pooled, weight, bias))
             .collect()
+    }
+
+    /// Logits of B pooled texts on the CPU, a row per head for each.
+    pub fn of_rows(&self, pooled: &[Vec<f32>]) -> Result<Vec<Vec<Vec<f32>>>> {
+        let mut logits = vec![Vec::new(); pooled.len()];
+        let Some(hidden) = pooled.first().map(Vec::len) else {
+            return Ok(logits);
+        };
+        let pooled = Tensor::from_vec(pooled.concat(), (logits.len(), hidden), &Device::Cpu)?;
+        for head in self.forward(&pooled)? {
+            for (logits, row) in logits.iter_mut().zip(head.to_vec2()?) {
+                logits.push(row);
+            }
+        }
+        Ok(logits)
     }
 }
 

@@ -16,7 +16,7 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
 use super::heads::softmax;
-use crate::issue::condense::condense;
+use crate::issue::condense::Lines;
 use crate::taxonomy::Origin;
 
 /// Features are hashed into this many buckets.
@@ -61,10 +61,11 @@ pub struct Words {
 }
 
 impl Words {
-    pub fn of(title: &str, body: &str) -> Self {
+    /// Of an issue's title and its lines.
+    pub fn of(title: &str, lines: &Lines) -> Self {
         Self {
             title: title.chars().take(MAX_TITLE).collect(),
-            text: condense(title, body, MAX_TOKENS),
+            text: lines.within(MAX_TOKENS),
         }
     }
 }
@@ -375,12 +376,16 @@ fn weigh(counts: HashMap<u32, f32>, idf: &[f32]) -> Features {
 mod tests {
     use super::*;
 
+    fn words(title: &str, body: &str) -> Words {
+        Words::of(title, &Lines::read(title, body))
+    }
+
     fn trained() -> Lexical {
         let texts: Vec<Words> = (0..60)
             .map(|i| match i % 3 {
-                0 => Words::of("", &format!("nccl timeout on rank {i}")),
-                1 => Words::of("cmake", &format!("error {i} in the build")),
-                _ => Words::of("", &format!("how do I use option {i}")),
+                0 => words("", &format!("nccl timeout on rank {i}")),
+                1 => words("cmake", &format!("error {i} in the build")),
+                _ => words("", &format!("how do I use option {i}")),
             })
             .collect();
         let labels: Vec<Vec<Option<usize>>> = (0..60)
@@ -406,11 +411,11 @@ mod tests {
     #[test]
     fn words_decide_and_a_head_learns_only_where_it_applies() {
         let lexical = trained();
-        let logits = lexical.logits(&Words::of("", "another nccl failure"));
+        let logits = lexical.logits(&words("", "another nccl failure"));
         assert!(logits[0][0] > logits[0][1] && logits[1][0] > logits[1][1]);
-        let logits = lexical.logits(&Words::of("cmake fails", "the build"));
+        let logits = lexical.logits(&words("cmake fails", "the build"));
         assert!(logits[0][0] > logits[0][1] && logits[1][1] > logits[1][0]);
-        assert!(lexical.logits(&Words::of("", "how to use it"))[0][1] > 0.0);
+        assert!(lexical.logits(&words("", "how to use it"))[0][1] > 0.0);
     }
 
     #[test]
@@ -430,10 +435,7 @@ mod tests {
 
     #[test]
     fn a_word_of_the_title_is_another_feature_than_in_the_body() {
-        let (title, body) = (
-            count(&Words::of("cmake", "")),
-            count(&Words::of("", "cmake")),
-        );
+        let (title, body) = (count(&words("cmake", "")), count(&words("", "cmake")));
         assert!(title.len() > body.len() && body.keys().all(|bucket| title.contains_key(bucket)));
     }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use candle_core::{D, Device};
+use candle_core::{D, DType, Device};
 use candle_nn::VarBuilder;
 use rayon::prelude::*;
 use tokenizers::Tokenizer;
@@ -14,6 +14,8 @@ pub mod bundle;
 pub mod encoder;
 pub mod heads;
 pub mod hub;
+pub mod inference;
+mod kernels;
 pub mod lexical;
 mod ops;
 
@@ -21,10 +23,11 @@ use batch::{Batch, group_by_length};
 use bundle::{Bundle, BundleError, Threshold};
 use encoder::{Dropout, Encoder};
 use heads::{BranchLogits, BranchWeights, Heads};
+use inference::{Arithmetic, CpuEncoder, Workers};
 use lexical::{Lexical, Words};
 
 use crate::issue::Issue;
-use crate::issue::condense::condense;
+use crate::issue::condense::{Lines, condense};
 use crate::prediction::Prediction;
 use crate::taxonomy::Taxonomy;
 
@@ -34,13 +37,24 @@ pub(crate) use ops::{layer_norm, linear, squared_norm};
 pub struct Classifier {
     tokenizer: Tokenizer,
     max_tokens: usize,
-    network: Network,
+    engine: Engine,
     taxonomy: Taxonomy,
     lexical: Lexical,
     /// By head, how much each branch counts.
     weights: Vec<BranchWeights>,
     thresholds: BTreeMap<String, Vec<Threshold>>,
     id: String,
+}
+
+/// What computes the encoder's logits.
+enum Engine {
+    Cpu {
+        encoder: CpuEncoder,
+        heads: Heads,
+        workers: Workers,
+    },
+    /// Batches of issues on another device.
+    Batched(Network),
 }
 
 /// What may be chosen for each call of [`Classifier::classify_with`].
@@ -68,12 +82,41 @@ impl Classifier {
     /// # Errors
     /// A file is missing or unreadable, or the parts do not fit each other.
     pub fn load(folder: &Path, device: &Device) -> Result<Self, BundleError> {
+        Self::load_with(folder, device, Arithmetic::F32)
+    }
+
+    /// [`Classifier::load`], which computes in f32, in another arithmetic where the device has it.
+    ///
+    /// # Errors
+    /// As [`Classifier::load`].
+    pub fn load_with(
+        folder: &Path,
+        device: &Device,
+        arithmetic: Arithmetic,
+    ) -> Result<Self, BundleError> {
         let bundle = Bundle::load(folder, device)?;
         let max_tokens = bundle.manifest.text.max_tokens;
         let calibration = &bundle.manifest.calibration;
         let encoder = builder(bundle.base.tensors.clone(), device);
         let heads = builder(bundle.heads.clone(), device);
+        let (config, taxonomy) = (&bundle.base.config, &bundle.taxonomy);
+        let engine = match device {
+            Device::Cpu => Engine::Cpu {
+                encoder: CpuEncoder::load(encoder, config, arithmetic)?,
+                heads: Heads::load(heads, taxonomy, config.hidden_size)?,
+                workers: Workers::new(),
+            },
+            _ => {
+                let precision = match arithmetic {
+                    Arithmetic::Bf16 => DType::BF16,
+                    Arithmetic::F32 | Arithmetic::Int8 => DType::F32,
+                };
+                let network = Network::load(encoder, heads, config, taxonomy)?;
+                Engine::Batched(network.in_precision(precision))
+            }
+        };
         Ok(Self {
+            engine,
             tokenizer: bundle.base.truncating_tokenizer(max_tokens)?,
             max_tokens,
             weights: bundle
@@ -83,7 +126,6 @@ impl Classifier {
                 .map(|head| calibration[&head.name])
                 .collect(),
             lexical: bundle.lexical,
-            network: Network::load(encoder, heads, &bundle.base.config, &bundle.taxonomy)?,
             taxonomy: bundle.taxonomy,
             thresholds: bundle.manifest.thresholds,
             id: bundle.manifest.id,
@@ -137,15 +179,32 @@ impl Classifier {
         issues: &[Issue],
         batch_tokens: usize,
     ) -> Result<Vec<BranchLogits>, ModelError> {
-        let read: Vec<(Vec<u32>, Vec<Vec<f32>>)> = issues
-            .par_iter()
-            .map(|Issue { title, body, .. }| {
-                let tokens = tokenize(&self.tokenizer, &condense(title, body, self.max_tokens))?;
-                Ok((tokens, self.lexical.logits(&Words::of(title, body))))
-            })
-            .collect::<Result<_, ModelError>>()?;
-        let (sequences, lexical): (Vec<_>, Vec<_>) = read.into_iter().unzip();
-        let encoder = self.network.logits(&sequences, batch_tokens)?;
+        let read = |Issue { title, body, .. }: &Issue| {
+            let lines = Lines::read(title, body);
+            let tokens = tokenize(&self.tokenizer, &lines.within(self.max_tokens))?;
+            Ok::<_, ModelError>((tokens, self.lexical.logits(&Words::of(title, &lines))))
+        };
+        let (encoder, lexical): (Vec<Vec<Vec<f32>>>, Vec<_>) = match &self.engine {
+            Engine::Cpu {
+                encoder,
+                heads,
+                workers,
+            } => {
+                let done = workers.map(issues, |issue, scratch| {
+                    let (tokens, lexical) = read(issue)?;
+                    Ok((encoder.mean_pooled(&tokens, scratch), lexical))
+                });
+                let done: Vec<_> = done.into_iter().collect::<Result<_, ModelError>>()?;
+                let (pooled, lexical): (Vec<_>, Vec<_>) = done.into_iter().unzip();
+                (heads.of_rows(&pooled)?, lexical)
+            }
+            Engine::Batched(network) => {
+                let done = issues.par_iter().map(read);
+                let done: Vec<_> = done.collect::<Result<_, ModelError>>()?;
+                let (sequences, lexical): (Vec<_>, Vec<_>) = done.into_iter().unzip();
+                (network.logits(&sequences, batch_tokens)?, lexical)
+            }
+        };
         let pairs = encoder.into_iter().zip(lexical);
         Ok(pairs
             .map(|(encoder, lexical)| BranchLogits { encoder, lexical })

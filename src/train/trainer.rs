@@ -19,7 +19,7 @@ use super::start::Start;
 use super::{EpochMetrics, Event, Example, Observe, TrainError};
 use crate::annotation::Confidence;
 use crate::issue::Issue;
-use crate::issue::condense::condense;
+use crate::issue::condense::Lines;
 use crate::model::batch::Batch;
 use crate::model::bundle::{Base, Bundle, Manifest, TextSettings};
 use crate::model::encoder::Dropout;
@@ -65,10 +65,10 @@ impl Materials {
             .par_iter()
             .map(|Example { issue, annotation }| {
                 let Issue { title, body, .. } = issue;
-                let text = condense(title, body, settings.max_tokens);
+                let lines = Lines::read(title, body);
                 Ok(Sample {
-                    tokens: tokenize(&tokenizer, &text)?,
-                    words: Words::of(title, body),
+                    tokens: tokenize(&tokenizer, &lines.within(settings.max_tokens))?,
+                    words: Words::of(title, &lines),
                     labels: annotation.labels.clone(),
                     unlabelled: annotation.unlabelled.clone(),
                     weight: match annotation.confidence {

@@ -23,40 +23,57 @@ use classify::{Kind, Walker};
 /// assert_eq!(condense("Server stuck", body, 64), "Server stuck\nIt hangs after an hour.");
 /// ```
 pub fn condense(title: &str, body: &str, budget: usize) -> String {
-    let title = clean::line(title).text;
-    // The estimate comes out about a tenth low on technical text.
-    let mut room = (budget * 9 / 10).saturating_sub(estimate_tokens(&title));
-    let mut candidates = candidates(body);
-    // Highest score first; among equals, the earlier line.
-    candidates.sort_by(|a, b| {
-        b.score
-            .total_cmp(&a.score)
-            .then(a.position.cmp(&b.position))
-    });
+    Lines::read(title, body).within(budget)
+}
 
-    let mut kept: Vec<(usize, String)> = Vec::new();
-    for candidate in candidates {
-        if room == 0 {
-            break;
-        }
-        let tokens = estimate_tokens(&candidate.text);
-        if tokens <= room {
-            room -= tokens;
-            kept.push((candidate.position, candidate.text));
-        } else if room >= MIN_CUT_TOKENS {
-            kept.push((
-                candidate.position,
-                cut_to_tokens(&candidate.text, room).to_owned(),
-            ));
-            room = 0;
+/// An issue's lines, from which a text of any budget is put together.
+pub struct Lines {
+    title: String,
+    /// Highest score first; among equals, the earlier line.
+    candidates: Vec<Candidate>,
+}
+
+impl Lines {
+    /// Scores the lines of a title and a body.
+    pub fn read(title: &str, body: &str) -> Self {
+        let mut candidates = candidates(body);
+        candidates.sort_by(|a, b| {
+            b.score
+                .total_cmp(&a.score)
+                .then(a.position.cmp(&b.position))
+        });
+        Self {
+            title: clean::line(title).text,
+            candidates,
         }
     }
-    kept.sort_by_key(|(position, _)| *position);
-    let lines = std::iter::once(title).chain(kept.into_iter().map(|(_, text)| text));
-    lines
-        .filter(|line| !line.is_empty())
-        .collect::<Vec<_>>()
-        .join("\n")
+
+    /// What [`condense`] gives.
+    pub fn within(&self, budget: usize) -> String {
+        // The estimate comes out about a tenth low on technical text.
+        let mut room = (budget * 9 / 10).saturating_sub(estimate_tokens(&self.title));
+        let mut kept: Vec<(usize, &str)> = Vec::new();
+        for Candidate { position, text, .. } in &self.candidates {
+            if room == 0 {
+                break;
+            }
+            let tokens = estimate_tokens(text);
+            if tokens <= room {
+                room -= tokens;
+                kept.push((*position, text));
+            } else if room >= MIN_CUT_TOKENS {
+                kept.push((*position, cut_to_tokens(text, room)));
+                room = 0;
+            }
+        }
+        kept.sort_by_key(|(position, _)| *position);
+        let lines =
+            std::iter::once(self.title.as_str()).chain(kept.into_iter().map(|(_, text)| text));
+        lines
+            .filter(|line| !line.is_empty())
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
 }
 
 /// A line cut to fewer tokens than this says too little to be worth its place.

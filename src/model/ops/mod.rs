@@ -9,14 +9,12 @@ use std::sync::Arc;
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, D, DType, Layout, Result, Shape};
 use candle_core::{Storage, Tensor, bail};
-use gemm::Parallelism;
 use rayon::prelude::*;
 
-mod kernels;
 #[cfg(test)]
 mod tests;
 
-use kernels::*;
+use super::kernels::*;
 
 /// Rows that one task of a row-wise kernel handles: enough work to be worth a task.
 const ROWS_PER_TASK: usize = 64;
@@ -443,59 +441,6 @@ fn column_sums(x: &Tensor) -> Result<Tensor> {
     Tensor::ones((1, rows), x.dtype(), x.device())?
         .matmul(&x.contiguous()?)?
         .reshape(columns)
-}
-
-/// `out (m, n) = scale · a (m, k) · b (k, n)` on this thread; strides are (row, column).
-#[allow(clippy::too_many_arguments)] // a matrix product has three matrices with their strides
-fn matmul(
-    out: &mut [f32],
-    out_strides: (usize, usize),
-    a: &[f32],
-    a_strides: (usize, usize),
-    b: &[f32],
-    b_strides: (usize, usize),
-    (m, n, k): (usize, usize, usize),
-    scale: f32,
-) {
-    if m == 0 || n == 0 || k == 0 {
-        return;
-    }
-    let last = |(rs, cs): (usize, usize), rows: usize, columns: usize| {
-        (rows - 1) * rs + (columns - 1) * cs
-    };
-    assert!(
-        last(out_strides, m, n) < out.len(),
-        "product outside its result"
-    );
-    assert!(
-        last(a_strides, m, k) < a.len() && last(b_strides, k, n) < b.len(),
-        "short operand"
-    );
-    // SAFETY: the assertions above keep every index the strides reach inside its slice, and `out`
-    // is borrowed mutably, so it overlaps neither operand.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            out.as_mut_ptr(),
-            out_strides.1 as isize,
-            out_strides.0 as isize,
-            false,
-            a.as_ptr(),
-            a_strides.1 as isize,
-            a_strides.0 as isize,
-            b.as_ptr(),
-            b_strides.1 as isize,
-            b_strides.0 as isize,
-            0.0,
-            scale,
-            false,
-            false,
-            false,
-            Parallelism::None,
-        );
-    }
 }
 
 /// The values of a contiguous f32 operand.

@@ -1,8 +1,8 @@
 use candle_core::{Device, Var};
 use rand::{RngExt, SeedableRng};
 
-use super::kernels::{erf, exp};
 use super::*;
+use crate::model::kernels::{erf, exp};
 
 fn random(shape: &[usize], seed: u64) -> Tensor {
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);

@@ -1,4 +1,6 @@
-//! The loops under the fused operations: plain slices in, plain slices out.
+//! The loops under the fused operations and under inference: plain slices in, plain slices out.
+
+use gemm::Parallelism;
 
 /// Compiles each kernel once for each instruction set and chooses at run time. The loops are written
 /// so that the compiler vectorises them.
@@ -103,6 +105,56 @@ kernels! {
         }
     }
 
+    /// Rows as unsigned bytes: `x ≈ scale · (byte - zero)`, with a scale and a zero for each row so that
+    /// its least and greatest values, and 0, fall within 0 to 255.
+    pub fn quantise_rows(x: &[f32], width: usize, bytes: &mut [u8], scales: &mut [f32], zeros: &mut [u8]) {
+        let rows = x.chunks_exact(width).zip(bytes.chunks_exact_mut(width));
+        for ((x, bytes), (scale, zero)) in rows.zip(scales.iter_mut().zip(zeros)) {
+            let (low, high) = extremes(x);
+            let (low, high) = (low.min(0.0), high.max(0.0));
+            *scale = ((high - low) / 255.0).max(f32::MIN_POSITIVE);
+            let inverse = 1.0 / *scale;
+            // Adding 0.5 and cutting off rounds, since nothing is below zero here.
+            let offset = (-low * inverse + 0.5).floor();
+            *zero = offset as u8;
+            for (byte, x) in bytes.iter_mut().zip(x) {
+                *byte = (x * inverse + (offset + 0.5)).clamp(0.0, 255.0) as u8;
+            }
+        }
+    }
+
+    /// `out = product · row scale · column scale + bias`, row by row.
+    pub fn dequantise_rows(
+        out: &mut [f32],
+        products: &[i32],
+        row_scales: &[f32],
+        column_scales: &[f32],
+        bias: &[f32],
+    ) {
+        let width = bias.len();
+        let rows = out.chunks_exact_mut(width).zip(products.chunks_exact(width));
+        for ((out, products), row_scale) in rows.zip(row_scales) {
+            let columns = column_scales.iter().zip(bias);
+            for ((out, product), (scale, bias)) in out.iter_mut().zip(products).zip(columns) {
+                *out = *product as f32 * (row_scale * scale) + bias;
+            }
+        }
+    }
+
+    /// `x += y`, then layer normalisation of each row of `x` in its place.
+    pub fn add_and_normalise_rows(x: &mut [f32], y: &[f32], weight: &[f32], bias: &[f32], eps: f32) {
+        let width = weight.len();
+        for (x, y) in x.chunks_exact_mut(width).zip(y.chunks_exact(width)) {
+            for (x, y) in x.iter_mut().zip(y) {
+                *x += y;
+            }
+            let (mean, scale) = moments(x, eps);
+            for ((x, w), b) in x.iter_mut().zip(weight).zip(bias) {
+                *x = (*x - mean) * scale * w + b;
+            }
+        }
+    }
+
     pub fn squares(values: &[f32]) -> f32 {
         dot(values, values)
     }
@@ -127,6 +179,34 @@ fn moments(row: &[f32], eps: f32) -> (f32, f32) {
     let mean = sum(row, |x| x) / row.len() as f32;
     let variance = sum(row, |x| (x - mean) * (x - mean)) / row.len() as f32;
     (mean, 1.0 / (variance + eps).sqrt())
+}
+
+/// The least and the greatest value.
+#[inline(always)]
+fn extremes(values: &[f32]) -> (f32, f32) {
+    let (mut low, mut high) = ([f32::INFINITY; 16], [f32::NEG_INFINITY; 16]);
+    let chunks = values.chunks_exact(16);
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        for i in 0..16 {
+            low[i] = if chunk[i] < low[i] { chunk[i] } else { low[i] };
+            high[i] = if chunk[i] > high[i] {
+                chunk[i]
+            } else {
+                high[i]
+            };
+        }
+    }
+    let all = |values: &[f32], pick: fn(f32, f32) -> f32| {
+        let rest = rest.iter().copied();
+        values
+            .iter()
+            .copied()
+            .chain(rest)
+            .reduce(pick)
+            .unwrap_or(0.0)
+    };
+    (all(&low, f32::min), all(&high, f32::max))
 }
 
 /// `Σ f(x)` in 16 partial sums, which the compiler turns into vector additions.
@@ -213,4 +293,57 @@ pub fn exp(x: f32) -> f32 {
     let poly = C.iter().rev().fold(0.0, |sum, c| sum * r + c) * r * r + r + 1.0;
     let value = poly * f32::from_bits(((n as i32 + 127) as u32) << 23);
     if x < -87.0 { 0.0 } else { value }
+}
+
+/// `out (m, n) = scale · a (m, k) · b (k, n)` on this thread; strides are (row, column).
+#[allow(clippy::too_many_arguments)] // a matrix product has three matrices with their strides
+pub fn matmul(
+    out: &mut [f32],
+    out_strides: (usize, usize),
+    a: &[f32],
+    a_strides: (usize, usize),
+    b: &[f32],
+    b_strides: (usize, usize),
+    (m, n, k): (usize, usize, usize),
+    scale: f32,
+) {
+    if m == 0 || n == 0 || k == 0 {
+        return;
+    }
+    let last = |(rs, cs): (usize, usize), rows: usize, columns: usize| {
+        (rows - 1) * rs + (columns - 1) * cs
+    };
+    assert!(
+        last(out_strides, m, n) < out.len(),
+        "product outside its result"
+    );
+    assert!(
+        last(a_strides, m, k) < a.len() && last(b_strides, k, n) < b.len(),
+        "short operand"
+    );
+    // SAFETY: the assertions above keep every index the strides reach inside its slice, and `out`
+    // is borrowed mutably, so it overlaps neither operand.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            out.as_mut_ptr(),
+            out_strides.1 as isize,
+            out_strides.0 as isize,
+            false,
+            a.as_ptr(),
+            a_strides.1 as isize,
+            a_strides.0 as isize,
+            b.as_ptr(),
+            b_strides.1 as isize,
+            b_strides.0 as isize,
+            0.0,
+            scale,
+            false,
+            false,
+            false,
+            Parallelism::None,
+        );
+    }
 }
