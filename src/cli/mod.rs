@@ -12,6 +12,7 @@ use faultlens::issue::read::{Corpus, ReadOptions, ReadSummary, TableColumns};
 use faultlens::model::Classifier;
 use faultlens::model::hub::{self, HubOptions};
 
+mod bench;
 mod classify;
 mod collect;
 mod device;
@@ -37,6 +38,7 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Bench(bench::Arguments),
     Classify(classify::Arguments),
     Collect(collect::Arguments),
     Eval(eval::Arguments),
@@ -49,6 +51,7 @@ enum Command {
 impl Cli {
     pub fn run(self) -> Result<ExitCode> {
         match self.command {
+            Command::Bench(arguments) => arguments.run(),
             Command::Classify(arguments) => arguments.run(),
             Command::Collect(arguments) => arguments.run(),
             Command::Eval(arguments) => arguments.run(),

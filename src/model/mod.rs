@@ -48,13 +48,22 @@ pub struct Classifier {
 
 /// What computes the encoder's logits.
 enum Engine {
-    Cpu {
-        encoder: CpuEncoder,
-        heads: Heads,
-        workers: Workers,
-    },
+    Cpu(CpuEngine),
     /// Batches of issues on another device.
     Batched(Network),
+}
+
+struct CpuEngine {
+    encoder: CpuEncoder,
+    heads: Heads,
+    workers: Workers,
+}
+
+/// An issue as the encoder reads it, and what the words say of it.
+pub struct Read {
+    pub tokens: Vec<u32>,
+    /// The lexical branch's logits, a row per head.
+    pub lexical: Vec<Vec<f32>>,
 }
 
 /// What may be chosen for each call of [`Classifier::classify_with`].
@@ -101,11 +110,11 @@ impl Classifier {
         let heads = builder(bundle.heads.clone(), device);
         let (config, taxonomy) = (&bundle.base.config, &bundle.taxonomy);
         let engine = match device {
-            Device::Cpu => Engine::Cpu {
+            Device::Cpu => Engine::Cpu(CpuEngine {
                 encoder: CpuEncoder::load(encoder, config, arithmetic)?,
                 heads: Heads::load(heads, taxonomy, config.hidden_size)?,
                 workers: Workers::new(),
-            },
+            }),
             _ => {
                 let precision = match arithmetic {
                     Arithmetic::Bf16 => DType::BF16,
@@ -179,36 +188,61 @@ impl Classifier {
         issues: &[Issue],
         batch_tokens: usize,
     ) -> Result<Vec<BranchLogits>, ModelError> {
-        let read = |Issue { title, body, .. }: &Issue| {
-            let lines = Lines::read(title, body);
-            let tokens = tokenize(&self.tokenizer, &lines.within(self.max_tokens))?;
-            Ok::<_, ModelError>((tokens, self.lexical.logits(&Words::of(title, &lines))))
-        };
-        let (encoder, lexical): (Vec<Vec<Vec<f32>>>, Vec<_>) = match &self.engine {
-            Engine::Cpu {
-                encoder,
-                heads,
-                workers,
-            } => {
-                let done = workers.map(issues, |issue, scratch| {
-                    let (tokens, lexical) = read(issue)?;
-                    Ok((encoder.mean_pooled(&tokens, scratch), lexical))
+        let (encoder, lexical): (Vec<_>, Vec<_>) = match &self.engine {
+            Engine::Cpu(engine) => {
+                let done = engine.workers.map(issues, |issue, scratch| {
+                    let Read { tokens, lexical } = self.read_issue(issue)?;
+                    Ok((engine.encoder.mean_pooled(&tokens, scratch), lexical))
                 });
                 let done: Vec<_> = done.into_iter().collect::<Result<_, ModelError>>()?;
                 let (pooled, lexical): (Vec<_>, Vec<_>) = done.into_iter().unzip();
-                (heads.of_rows(&pooled)?, lexical)
+                (engine.heads.of_rows(&pooled)?, lexical)
             }
             Engine::Batched(network) => {
-                let done = issues.par_iter().map(read);
-                let done: Vec<_> = done.collect::<Result<_, ModelError>>()?;
-                let (sequences, lexical): (Vec<_>, Vec<_>) = done.into_iter().unzip();
-                (network.logits(&sequences, batch_tokens)?, lexical)
+                let read = self.read(issues)?.into_iter();
+                let (tokens, lexical): (Vec<_>, Vec<_>) = read
+                    .map(|Read { tokens, lexical }| (tokens, lexical))
+                    .unzip();
+                (network.logits(&tokens, batch_tokens)?, lexical)
             }
         };
         let pairs = encoder.into_iter().zip(lexical);
         Ok(pairs
             .map(|(encoder, lexical)| BranchLogits { encoder, lexical })
             .collect())
+    }
+
+    /// All that is done with issues but the encoder's part, on all cores.
+    pub fn read(&self, issues: &[Issue]) -> Result<Vec<Read>, ModelError> {
+        issues
+            .par_iter()
+            .map(|issue| self.read_issue(issue))
+            .collect()
+    }
+
+    fn read_issue(&self, Issue { title, body, .. }: &Issue) -> Result<Read, ModelError> {
+        let lines = Lines::read(title, body);
+        Ok(Read {
+            tokens: tokenize(&self.tokenizer, &lines.within(self.max_tokens))?,
+            lexical: self.lexical.logits(&Words::of(title, &lines)),
+        })
+    }
+
+    /// The encoder's part alone: logits of every sequence of tokens, a row per head.
+    pub fn encode(
+        &self,
+        sequences: &[Vec<u32>],
+        batch_tokens: usize,
+    ) -> Result<Vec<Vec<Vec<f32>>>, ModelError> {
+        Ok(match &self.engine {
+            Engine::Cpu(engine) => {
+                let pooled = engine.workers.map(sequences, |tokens, scratch| {
+                    engine.encoder.mean_pooled(tokens, scratch)
+                });
+                engine.heads.of_rows(&pooled)?
+            }
+            Engine::Batched(network) => network.logits(sequences, batch_tokens)?,
+        })
     }
 
     /// By head, the probability below which to abstain so that a share `precision` of the labels given

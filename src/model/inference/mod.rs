@@ -11,6 +11,7 @@ use candle_core::{Device, Result};
 use candle_nn::VarBuilder;
 use candle_transformers::models::bert::HiddenAct;
 use rayon::{ThreadPool, ThreadPoolBuilder};
+use serde::Serialize;
 
 mod linear;
 #[cfg(test)]
@@ -22,7 +23,8 @@ use super::encoder::Config;
 use super::kernels::{add_and_normalise_rows, gelu_in_place, matmul, normalise_rows, softmax_rows};
 
 /// How products of matrices are computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Arithmetic {
     F32,
     /// On a GPU only.
@@ -30,6 +32,16 @@ pub enum Arithmetic {
     /// On a CPU only: weights as bytes with a scale for each output, activations with a scale and a zero for each row,
     /// found as they come (Dettmers et al. 2022, LLM.int8(), vector-wise, without its outliers).
     Int8,
+}
+
+impl Arithmetic {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::Int8 => "int8",
+        }
+    }
 }
 
 struct Norm {

@@ -1,0 +1,204 @@
+//! `faultlens bench`: how fast this machine labels issues.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use faultlens::issue::Issue;
+use faultlens::model::bundle::BUNDLE_FILES;
+use faultlens::model::inference::Arithmetic;
+use faultlens::model::{Classifier, ClassifySettings};
+use faultlens::prediction::Prediction;
+use serde::Serialize;
+
+use super::device::ArithmeticChoice;
+use super::{DEFAULT_MODEL, ModelArguments, ReadArguments, progress, shipped, write};
+
+/// Measure how fast this machine labels issues
+///
+/// Takes turns between the parts of the work and the precisions, and prints the median of the runs:
+/// reading (condensing, tokenising and the words' branch), the encoder alone, and all together, from texts
+/// in memory to labels; and how many labels each precision gives as f32 does.
+#[derive(Args)]
+pub struct Arguments {
+    /// Files of issues, or patterns, or - for standard input
+    #[arg(required = true)]
+    files: Vec<String>,
+    /// Folder or hub id (owner/name[@revision]) of a model [default: the one that ships]
+    #[arg(long, short)]
+    model: Option<String>,
+    /// What to compare [default: what the device has]
+    #[arg(long, value_enum, value_delimiter = ',')]
+    precision: Vec<ArithmeticChoice>,
+    /// Measurements of each part
+    #[arg(long, default_value_t = 5, value_name = "N")]
+    runs: usize,
+    /// Tokens that go through the model at once, on a GPU
+    #[arg(long, default_value_t = ClassifySettings::default().batch_tokens, value_name = "N")]
+    batch_tokens: usize,
+    /// Write the figures as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    #[command(flatten)]
+    runtime: ModelArguments,
+    #[command(flatten)]
+    read: ReadArguments,
+}
+
+/// What was measured; seconds are of all issues, in the order of the runs.
+#[derive(Serialize)]
+struct Figures {
+    device: String,
+    cores: usize,
+    issues: usize,
+    /// As the encoder reads them.
+    tokens: usize,
+    reading: Vec<f64>,
+    precisions: Vec<PrecisionFigures>,
+}
+
+#[derive(Serialize)]
+struct PrecisionFigures {
+    precision: Arithmetic,
+    encoder: Vec<f64>,
+    all: Vec<f64>,
+    /// The share of labels, of all heads, that are those of f32.
+    same_labels: f64,
+}
+
+impl Arguments {
+    pub fn run(self) -> Result<ExitCode> {
+        if self.runs == 0 {
+            bail!("--runs must be at least 1");
+        }
+        let folder = match &self.model {
+            Some(source) => self.runtime.resolve(source, BUNDLE_FILES)?,
+            None => shipped(DEFAULT_MODEL, "--model")?,
+        };
+        let device = self.runtime.device.open()?;
+        let choices = match (self.precision.is_empty(), device.is_cpu()) {
+            (false, _) => self.precision.clone(),
+            (true, true) => vec![ArithmeticChoice::F32, ArithmeticChoice::Int8],
+            (true, false) => vec![ArithmeticChoice::F32, ArithmeticChoice::Bf16],
+        };
+        let load = |arithmetic| Classifier::load_with(&folder, &device, arithmetic);
+        let models = choices.iter().map(|choice| {
+            let arithmetic = choice.on(&device)?;
+            Ok((arithmetic, load(arithmetic)?))
+        });
+        let models: Vec<(Arithmetic, Classifier)> = models.collect::<Result<_>>()?;
+        let issues = self.read.open(&self.files)?.issues();
+        let issues: Vec<Issue> = issues.collect::<Result<_, _>>()?;
+        let settings = ClassifySettings {
+            batch_tokens: self.batch_tokens,
+            ..ClassifySettings::default()
+        };
+
+        let bar = progress::bar((self.runs * models.len()) as u64, "{bar:30} {eta} left");
+        let reader = &models[0].1;
+        let sequences: Vec<Vec<u32>> = reader
+            .read(&issues)?
+            .into_iter()
+            .map(|r| r.tokens)
+            .collect();
+        let reference = match models.iter().find(|(a, _)| *a == Arithmetic::F32) {
+            Some((_, model)) => model.classify_with(&issues, &settings)?,
+            None => load(Arithmetic::F32)?.classify_with(&issues, &settings)?,
+        };
+        let mut figures = Figures {
+            device: format!("{device:?}"),
+            cores: std::thread::available_parallelism()?.get(),
+            issues: issues.len(),
+            tokens: sequences.iter().map(Vec::len).sum(),
+            reading: Vec::new(),
+            precisions: models
+                .iter()
+                .map(|(arithmetic, model)| {
+                    let labelled = model.classify_with(&issues, &settings)?;
+                    Ok(PrecisionFigures {
+                        precision: *arithmetic,
+                        encoder: Vec::new(),
+                        all: Vec::new(),
+                        same_labels: same_labels(&labelled, &reference),
+                    })
+                })
+                .collect::<Result<_>>()?,
+        };
+        for _ in 0..self.runs {
+            figures.reading.push(seconds(|| reader.read(&issues))?);
+            for ((_, model), figures) in models.iter().zip(&mut figures.precisions) {
+                let encode = || model.encode(&sequences, self.batch_tokens);
+                figures.encoder.push(seconds(encode)?);
+                let all = || model.classify_with(&issues, &settings);
+                figures.all.push(seconds(all)?);
+                bar.inc(1);
+            }
+        }
+        bar.finish_and_clear();
+        figures.print();
+        if let Some(path) = &self.json {
+            write(path, &(serde_json::to_string_pretty(&figures)? + "\n"))?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Figures {
+    fn print(&self) {
+        println!(
+            "{} issues, {} tokens, {} cores, {}: medians of {} runs\n",
+            self.issues,
+            self.tokens,
+            self.cores,
+            self.device,
+            self.reading.len()
+        );
+        let line = |name: &str, seconds: &[f64], rest: &str| {
+            let seconds = median(seconds);
+            println!(
+                "{name:<16} {seconds:>9.3} s {:>9.1} issues/s {:>10.0} tokens/s{rest}",
+                self.issues as f64 / seconds,
+                self.tokens as f64 / seconds,
+            );
+        };
+        line("reading", &self.reading, "");
+        for figures in &self.precisions {
+            let name = figures.precision.name();
+            line(&format!("encoder, {name}"), &figures.encoder, "");
+            let labels = format!("  {:.2} % of labels as f32", 100.0 * figures.same_labels);
+            line(&format!("all, {name}"), &figures.all, &labels);
+        }
+    }
+}
+
+fn seconds<T, E>(work: impl FnOnce() -> Result<T, E>) -> Result<f64, E> {
+    let begun = Instant::now();
+    work()?;
+    Ok(begun.elapsed().as_secs_f64())
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut values = values.to_vec();
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() % 2 {
+        0 => (values[middle - 1] + values[middle]) / 2.0,
+        _ => values[middle],
+    }
+}
+
+fn same_labels(predictions: &[Prediction], reference: &[Prediction]) -> f64 {
+    let labels = |predictions: &[Prediction]| -> Vec<Option<usize>> {
+        let heads = predictions.iter().flat_map(|prediction| &prediction.heads);
+        heads.map(|head| head.label).collect()
+    };
+    let (labels, reference) = (labels(predictions), labels(reference));
+    let same = labels
+        .iter()
+        .zip(&reference)
+        .filter(|(a, b)| a == b)
+        .count();
+    same as f64 / reference.len().max(1) as f64
+}
