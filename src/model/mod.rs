@@ -18,7 +18,7 @@ pub mod lexical;
 mod ops;
 
 use batch::{Batch, group_by_length};
-use bundle::{Bundle, BundleError, Threshold};
+use bundle::{Bundle, BundleError, MANIFEST, Threshold};
 use encoder::{Dropout, Encoder};
 use heads::{BranchLogits, BranchWeights, Heads};
 use lexical::{Lexical, Words};
@@ -69,6 +69,9 @@ impl Classifier {
     /// A file is missing or unreadable, or the parts do not fit each other.
     pub fn load(folder: &Path, device: &Device) -> Result<Self, BundleError> {
         let bundle = Bundle::load(folder, device)?;
+        let lexical = bundle
+            .lexical
+            .ok_or_else(|| BundleError::Format(folder.join(MANIFEST), bundle.manifest.format))?;
         let max_tokens = bundle.manifest.text.max_tokens;
         let calibration = &bundle.manifest.calibration;
         let encoder = builder(bundle.base.tensors.clone(), device);
@@ -82,7 +85,7 @@ impl Classifier {
                 .iter()
                 .map(|head| calibration[&head.name])
                 .collect(),
-            lexical: bundle.lexical,
+            lexical,
             network: Network::load(encoder, heads, &bundle.base.config, &bundle.taxonomy)?,
             taxonomy: bundle.taxonomy,
             thresholds: bundle.manifest.thresholds,

@@ -207,7 +207,7 @@ impl<'a> Trainer<'a> {
                 settings.logit_adjustment,
             ),
             optimizer: AdamW::new(parameters)?,
-            progress: Progress::new(materials.fingerprint.clone()),
+            progress: Progress::new(materials.fingerprint.clone(), settings.epochs),
         };
         if let Some(checkpoints) = checkpoints
             && let Some((progress, tensors)) = checkpoints.load(name, &materials.fingerprint)?
@@ -249,7 +249,10 @@ impl<'a> Trainer<'a> {
             .map(|&i| &self.materials.samples[i])
             .collect();
         let lengths: Vec<usize> = samples.iter().map(|sample| sample.tokens.len()).collect();
-        let batches = epoch_batches(&lengths, batch_size, seed, self.progress.epoch);
+        let batches = match self.progress.epoch {
+            0 => Vec::new(),
+            epoch => epoch_batches(&lengths, batch_size, seed, epoch),
+        };
         while let Some(indices) = batches.get(self.progress.batches) {
             if stop.load(Ordering::Relaxed) {
                 self.save(checkpoints)?;
@@ -283,7 +286,10 @@ impl<'a> Trainer<'a> {
         let done = self.progress.batches as f64;
         Ok(EpochMetrics {
             epoch: self.progress.epoch,
-            completed: done / batches.len() as f64,
+            completed: match batches.len() {
+                0 => 1.0,
+                all => done / all as f64,
+            },
             loss: self.progress.loss_sum / done.max(1.0),
             mean_macro_f1: None,
             heads: BTreeMap::new(),
@@ -344,7 +350,7 @@ impl<'a> Trainer<'a> {
                 tensors: encoder,
             },
             heads,
-            lexical: self.lexical.clone(),
+            lexical: Some(self.lexical.clone()),
             manifest: Manifest {
                 text: TextSettings {
                     max_tokens: settings.max_tokens,
