@@ -41,9 +41,8 @@ pub const BUNDLE_FILES: &[&str] = &[
     CONFIG, TOKENIZER, WEIGHTS, HEADS, LEXICAL, TAXONOMY, MANIFEST,
 ];
 
-/// The manifest's format this version writes. Format 1 has a lexical branch that does not tell the title's
-/// words from others: of such a model training can use the rest.
-const FORMAT: u32 = 2;
+/// The manifest's format this version reads and writes.
+const FORMAT: u32 = 1;
 
 #[derive(Debug, thiserror::Error)]
 pub enum BundleError {
@@ -51,10 +50,7 @@ pub enum BundleError {
     Missing(PathBuf, &'static str, String),
     #[error("{0}: {1}; fetch or copy the model again")]
     Unreadable(PathBuf, String),
-    #[error(
-        "{0}: written in format {1}, this version classifies with {FORMAT}; `faultlens train --from` brings a \
-         model of format 1 up to date, for a newer one use a newer faultlens"
-    )]
+    #[error("{0}: written in format {1}, this version reads {FORMAT}; use a newer faultlens")]
     Format(PathBuf, u32),
     #[error(
         "{folder}: taxonomy.toml does not fit heads.safetensors: {problem}; a changed taxonomy needs \
@@ -196,8 +192,7 @@ pub struct Bundle {
     pub taxonomy: Taxonomy,
     /// The heads' tensors in f32, `<head>.weight` and `<head>.bias`.
     pub heads: HashMap<String, Tensor>,
-    /// `None` in a model of format 1.
-    pub lexical: Option<Lexical>,
+    pub lexical: Lexical,
     pub manifest: Manifest,
 }
 
@@ -210,7 +205,7 @@ impl Bundle {
         require(folder, BUNDLE_FILES)?;
         let path = folder.join(MANIFEST);
         let manifest: Manifest = parse(&path)?;
-        if !(1..=FORMAT).contains(&manifest.format) {
+        if manifest.format > FORMAT {
             return Err(BundleError::Format(path, manifest.format));
         }
         let taxonomy = Taxonomy::from_path(&folder.join(TAXONOMY))?;
@@ -222,13 +217,8 @@ impl Bundle {
             .map(|head| (head.name.clone(), head.labels.len()))
             .collect();
         let path = folder.join(LEXICAL);
-        let lexical = match manifest.format {
-            FORMAT => Some(
-                Lexical::from_tensors(&load_tensors(&path, &Device::Cpu)?, &sizes)
-                    .map_err(|error| BundleError::Unreadable(path, error.to_string()))?,
-            ),
-            _ => None,
-        };
+        let lexical = Lexical::from_tensors(&load_tensors(&path, &Device::Cpu)?, &sizes)
+            .map_err(|error| BundleError::Unreadable(path, error.to_string()))?;
         Ok(Self {
             base: Base::load(folder, device)?,
             taxonomy,
@@ -254,10 +244,7 @@ impl Bundle {
             .iter()
             .map(|head| head.name.clone())
             .collect();
-        let Some(lexical) = &self.lexical else {
-            return Err(BundleError::Format(folder.to_owned(), self.manifest.format));
-        };
-        let lexical = serialize_f16(&lexical.tensors(&names)?)?;
+        let lexical = serialize_f16(&self.lexical.tensors(&names)?)?;
         let weights = files.iter().find(|(file, _)| *file == WEIGHTS);
         let digest = Sha256::new()
             .chain_update(weights.map_or([].as_slice(), |(_, bytes)| bytes))

@@ -18,10 +18,10 @@ pub mod lexical;
 mod ops;
 
 use batch::{Batch, group_by_length};
-use bundle::{Bundle, BundleError, MANIFEST, Threshold};
+use bundle::{Bundle, BundleError, Threshold};
 use encoder::{Dropout, Encoder};
 use heads::{BranchLogits, BranchWeights, Heads};
-use lexical::{Lexical, Words};
+use lexical::Lexical;
 
 use crate::issue::Issue;
 use crate::issue::condense::condense;
@@ -69,9 +69,6 @@ impl Classifier {
     /// A file is missing or unreadable, or the parts do not fit each other.
     pub fn load(folder: &Path, device: &Device) -> Result<Self, BundleError> {
         let bundle = Bundle::load(folder, device)?;
-        let lexical = bundle
-            .lexical
-            .ok_or_else(|| BundleError::Format(folder.join(MANIFEST), bundle.manifest.format))?;
         let max_tokens = bundle.manifest.text.max_tokens;
         let calibration = &bundle.manifest.calibration;
         let encoder = builder(bundle.base.tensors.clone(), device);
@@ -85,7 +82,7 @@ impl Classifier {
                 .iter()
                 .map(|head| calibration[&head.name])
                 .collect(),
-            lexical,
+            lexical: bundle.lexical,
             network: Network::load(encoder, heads, &bundle.base.config, &bundle.taxonomy)?,
             taxonomy: bundle.taxonomy,
             thresholds: bundle.manifest.thresholds,
@@ -144,7 +141,8 @@ impl Classifier {
             .par_iter()
             .map(|Issue { title, body, .. }| {
                 let tokens = tokenize(&self.tokenizer, &condense(title, body, self.max_tokens))?;
-                Ok((tokens, self.lexical.logits(&Words::of(title, body))))
+                let words = condense(title, body, lexical::MAX_TOKENS);
+                Ok((tokens, self.lexical.logits(&words)))
             })
             .collect::<Result<_, ModelError>>()?;
         let (sequences, lexical): (Vec<_>, Vec<_>) = read.into_iter().unzip();

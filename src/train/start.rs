@@ -112,8 +112,7 @@ impl Start {
             Self::Model(bundle) => {
                 let counts: Vec<usize> = taxonomy.heads.iter().map(|h| h.labels.len()).collect();
                 let origins = origins(taxonomy, &bundle.taxonomy);
-                let lexical = bundle.lexical.as_ref()?;
-                Some(lexical.relabelled(&origins, &counts))
+                Some(bundle.lexical.relabelled(&origins, &counts))
             }
         }
     }

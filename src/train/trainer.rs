@@ -24,14 +24,15 @@ use crate::model::batch::Batch;
 use crate::model::bundle::{Base, Bundle, Manifest, TextSettings};
 use crate::model::encoder::Dropout;
 use crate::model::heads::{BranchLogits, Objective};
-use crate::model::lexical::{self, Lexical, Words};
+use crate::model::lexical::{self, Lexical};
 use crate::model::{ModelError, Network, builder, tokenize};
 use crate::taxonomy::Taxonomy;
 
 /// An example as the model reads it.
 pub(super) struct Sample {
     tokens: Vec<u32>,
-    words: Words,
+    /// What the lexical branch reads.
+    words: String,
     /// As an annotation has them.
     pub labels: Vec<Option<usize>>,
     pub unlabelled: Vec<usize>,
@@ -68,7 +69,7 @@ impl Materials {
                 let text = condense(title, body, settings.max_tokens);
                 Ok(Sample {
                     tokens: tokenize(&tokenizer, &text)?,
-                    words: Words::of(title, body),
+                    words: condense(title, body, lexical::MAX_TOKENS),
                     labels: annotation.labels.clone(),
                     unlabelled: annotation.unlabelled.clone(),
                     weight: match annotation.confidence {
@@ -96,8 +97,7 @@ impl Materials {
         hash.update(settings);
         hash.update(self.taxonomy.to_toml());
         for sample in &self.samples {
-            hash.update(format!("{:?}", sample.words));
-            let labels = (&sample.tokens, &sample.labels);
+            let labels = (&sample.tokens, &sample.words, &sample.labels);
             let rest = (&sample.unlabelled, sample.weight);
             hash.update(serde_json::to_vec(&(labels, rest)).expect("numbers and text serialise"));
         }
@@ -167,7 +167,7 @@ impl<'a> Trainer<'a> {
         let examples: Vec<lexical::Example> = samples
             .iter()
             .map(|sample| lexical::Example {
-                words: &sample.words,
+                text: &sample.words,
                 labels: &sample.labels,
                 weight: sample.weight,
             })
@@ -350,7 +350,7 @@ impl<'a> Trainer<'a> {
                 tensors: encoder,
             },
             heads,
-            lexical: Some(self.lexical.clone()),
+            lexical: self.lexical.clone(),
             manifest: Manifest {
                 text: TextSettings {
                     max_tokens: settings.max_tokens,
