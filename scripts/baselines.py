@@ -159,26 +159,27 @@ def setfit(task):
     return predictions
 
 
-def pytorch(task):
+def fine_tune(texts, labels, epochs, after_epoch=lambda epoch: None):
+    """Trains the base model on texts and, by head, labels; gives a function from texts to labels."""
     import torch
     from transformers import AutoModel, AutoTokenizer, get_linear_schedule_with_warmup
 
     torch.manual_seed(0)
-    tokenizer, encoder = AutoTokenizer.from_pretrained(BASE), AutoModel.from_pretrained(BASE, attn_implementation="eager")
+    tokenizer, encoder = AutoTokenizer.from_pretrained(BASE), AutoModel.from_pretrained(BASE)
     for module in encoder.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.1
-    names = {head: sorted(set(task.labels[head])) for head in HEADS}
-    heads = torch.nn.ModuleDict({head: torch.nn.Linear(encoder.config.hidden_size, len(names[head])) for head in HEADS})
-    tokens = [tokenizer(text, truncation=True, max_length=256)["input_ids"] for text in task.condensed(task.train)]
-    labels = {head: [names[head].index(label) for label in task.labels[head]] for head in HEADS}
+    names = {head: sorted(set(column)) for head, column in labels.items()}
+    heads = torch.nn.ModuleDict({head: torch.nn.Linear(encoder.config.hidden_size, len(names[head])) for head in names})
+    tokens = [tokenizer(text, truncation=True, max_length=256)["input_ids"] for text in texts]
+    targets = {head: torch.tensor([names[head].index(label) for label in column]) for head, column in labels.items()}
     decayed = lambda name: name.endswith("weight") and "LayerNorm" not in name
     groups = [
         {"params": [p for n, p in part.named_parameters() if decayed(n) == decay], "lr": rate, "weight_decay": 0.01 * decay}
         for part, rate in [(encoder, 8e-5), (heads, 1.6e-3)]
         for decay in [True, False]
     ]
-    epochs, size = 6, 16
+    size = 16
     steps = epochs * -(-len(tokens) // size)
     optimizer = torch.optim.AdamW(groups)
     schedule = get_linear_schedule_with_warmup(optimizer, steps // 10, steps)
@@ -190,6 +191,7 @@ def pytorch(task):
         pooled = torch.nn.functional.dropout((hidden * mask).sum(1) / mask.sum(1), 0.1, encoder.training)
         return {head: layer(pooled) for head, layer in heads.items()}
 
+    encoder.train()
     for epoch in range(epochs):
         order = torch.randperm(len(tokens)).tolist()
         pools = [sorted(order[i : i + 50 * size], key=lambda i: len(tokens[i])) for i in range(0, len(order), 50 * size)]
@@ -197,22 +199,30 @@ def pytorch(task):
         for step in torch.randperm(len(batches)).tolist():
             out = logits([tokens[i] for i in batches[step]])
             loss = sum(
-                torch.nn.functional.cross_entropy(out[head], torch.tensor([labels[head][i] for i in batches[step]]), label_smoothing=0.05)
-                for head in HEADS
+                torch.nn.functional.cross_entropy(out[head], targets[head][batches[step]], label_smoothing=0.05) for head in names
             )
             loss.backward()
             torch.nn.utils.clip_grad_norm_([p for group in groups for p in group["params"]], 1.0)
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
-        print(f"pytorch: epoch {epoch + 1} of {epochs}, loss {loss.item():.3f}", file=sys.stderr)
-    encoder.eval()
-    predictions = {head: [] for head in HEADS}
-    with torch.no_grad():
-        for text in task.condensed(task.test):
-            for head, row in logits([tokenizer(text, truncation=True, max_length=256)["input_ids"]]).items():
-                predictions[head].append(names[head][row.argmax().item()])
-    return predictions
+        after_epoch(epoch)
+
+    def predict(texts):
+        encoder.eval()
+        predictions = {head: [] for head in names}
+        with torch.no_grad():
+            for text in texts:
+                for head, row in logits([tokenizer(text, truncation=True, max_length=256)["input_ids"]]).items():
+                    predictions[head].append(names[head][row.argmax().item()])
+        return predictions
+
+    return predict
+
+
+def pytorch(task):
+    note = lambda epoch: print(f"pytorch: epoch {epoch + 1}", file=sys.stderr)
+    return fine_tune(task.condensed(task.train), task.labels, 6, note)(task.condensed(task.test))
 
 
 BASELINES = {f.__name__: f for f in [keywords, tfidf, frozen, setfit, pytorch]}

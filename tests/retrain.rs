@@ -343,6 +343,45 @@ fn a_changed_taxonomy_reads_old_annotations_and_keeps_what_the_model_knows() {
         .args(["--epochs", "1"]));
 }
 
+#[test]
+fn without_an_epoch_the_encoder_and_its_heads_stay() {
+    let folder = tempdir().unwrap();
+    let folder = folder.path();
+    corpus(folder, "old", &[0, 1, 2], 0..40);
+    taxonomy(folder, &[("leak", ""), ("hang", ""), ("build", "")]);
+    let (first, second) = (folder.join("first"), folder.join("second"));
+    run(train_on(folder, &["old"], &first)
+        .arg("--base")
+        .arg(source("tests/fixtures/tiny-bert"))
+        .args(["--epochs", "4"]));
+    let issues = folder.join("old.issues.jsonl");
+    let update = |output: &Path| {
+        let mut command = train_on(folder, &["old"], output);
+        command.arg("--from").arg(&first).args(["--epochs", "0"]);
+        command
+    };
+    run(&mut update(&second));
+    let (before, after) = (weights(&first), weights(&second));
+    for file in ["model.safetensors", "heads.safetensors"] {
+        assert!(before[file] == after[file], "{file} has changed");
+    }
+    assert_eq!(rows(&mut classify(&issues, &second)).len(), 120);
+    assert!(
+        accuracy(folder, &second, "old")
+            .values()
+            .all(|share| *share > 0.9)
+    );
+
+    // A label that the heads do not know cannot be had without training them.
+    taxonomy(
+        folder,
+        &[("leak", ""), ("hang", ""), ("build", ""), ("crash", "")],
+    );
+    let refused = update(&folder.join("third")).output().unwrap();
+    let message = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(message.contains("failure.crash"), "{message}");
+}
+
 /// A table of texts, with labels that are no names, of which every `wrong`th is wrong.
 fn table(path: &Path, range: std::ops::Range<usize>, wrong: Option<usize>) -> Vec<usize> {
     let titles = ["Memory leak", "Hang / deadlock", "Build"];
@@ -410,6 +449,31 @@ fn any_table_trains_a_classifier_that_labels_tables() {
     });
     let right = right.count();
     assert!(right >= 27, "{right} of 30 are right");
+
+    let evaluate = |columns: &str, label: &str| {
+        let mut command = faultlens();
+        command
+            .args(["eval", "--resamples", "0", "--csv"])
+            .arg(&test);
+        command.args(["--text", columns, "--label", label, "--model"]);
+        command
+            .arg(&model)
+            .arg("--json")
+            .arg(folder.join("report.json"));
+        command
+    };
+    run(&mut evaluate("subject,details", "failure type"));
+    let report: Value =
+        serde_json::from_slice(&fs::read(folder.join("report.json")).unwrap()).unwrap();
+    let accuracy = &report["models"][0]["heads"][0]["all"]["accuracy"];
+    let accuracy = accuracy["value"]
+        .as_f64()
+        .unwrap_or_else(|| panic!("{report}"));
+    assert!((accuracy - right as f64 / 30.0).abs() < 1e-9, "{accuracy}");
+    assert_eq!(report["models"][0]["errors"][0]["url"], Value::Null);
+    let other = evaluate("details", "subject").output().unwrap();
+    let message = String::from_utf8_lossy(&other.stderr).into_owned();
+    assert!(message.contains("the model's is failure_type"), "{message}");
 
     let missing = train_table(&training)
         .args(["--label", "colour"])

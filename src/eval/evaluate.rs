@@ -468,7 +468,6 @@ impl<'a> Evaluator<'a> {
     }
 
     fn disagreement(&self, issue: usize, head: usize) -> Disagreement {
-        let IssueId { repo, number } = &self.gold[issue].id;
         let (truth, predicted) = self.pair(issue, head);
         let distribution = self.answer(issue, head).distribution.as_ref();
         let probability = |class: usize| {
@@ -476,7 +475,7 @@ impl<'a> Evaluator<'a> {
         };
         Disagreement {
             issue: self.gold[issue].id.clone(),
-            url: format!("https://github.com/{repo}/issues/{number}"),
+            url: self.gold[issue].id.url(),
             head: self.taxonomy.heads[head].name.clone(),
             truth: class_name(self.taxonomy, head, truth).to_owned(),
             predicted: class_name(self.taxonomy, head, predicted).to_owned(),

@@ -25,22 +25,32 @@ impl GoldFile {
     /// # Errors
     /// As [`read_annotations`]; also if there is no annotation.
     pub fn read(path: &Path, taxonomy: &Taxonomy) -> Result<Self, EvalError> {
-        let bytes = std::fs::read(path).map_err(|source| AnnotationError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
         let annotations = read_annotations(path, taxonomy, Coverage::AllHeads)?;
+        Self::of(&[path.to_owned()], annotations)
+    }
+
+    /// Annotations that were made of the files at `paths`, at least one.
+    ///
+    /// # Errors
+    /// A file cannot be read, or there is no annotation.
+    pub fn of(paths: &[PathBuf], annotations: Vec<Annotation>) -> Result<Self, EvalError> {
         if annotations.is_empty() {
-            return Err(EvalError::NoGold(path.to_owned()));
+            return Err(EvalError::NoGold(paths[0].clone()));
         }
-        let digest = Sha256::digest(&bytes);
+        let mut digest = Sha256::new();
+        for path in paths {
+            let bytes = std::fs::read(path).map_err(|source| AnnotationError::Read {
+                path: path.clone(),
+                source,
+            })?;
+            digest.update(&bytes);
+        }
+        let names = paths
+            .iter()
+            .map(|path| path.file_name().unwrap_or_default().to_string_lossy());
         let summary = Gold {
-            file: path
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned(),
-            sha256: encode_string(&digest),
+            file: names.collect::<Vec<_>>().join(", "),
+            sha256: encode_string(&digest.finalize()),
             issues: annotations.len(),
             note: None,
         };

@@ -14,6 +14,18 @@ pub struct IssueId {
     pub number: u64,
 }
 
+/// What stands for an owner in the names of tables' rows, `table/NAME` and the row's number.
+pub(crate) const TABLE: &str = "table";
+
+impl IssueId {
+    /// Its page on GitHub; `None` for the row of a table.
+    pub fn url(&self) -> Option<String> {
+        let Self { repo, number } = self;
+        let is_row = repo.split('/').next() == Some(TABLE);
+        (!is_row).then(|| format!("https://github.com/{repo}/issues/{number}"))
+    }
+}
+
 impl fmt::Display for IssueId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}#{}", self.repo, self.number)

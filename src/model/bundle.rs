@@ -42,7 +42,7 @@ pub const BUNDLE_FILES: &[&str] = &[
 ];
 
 /// The manifest's format this version reads and writes.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 1;
 
 #[derive(Debug, thiserror::Error)]
 pub enum BundleError {
@@ -50,10 +50,7 @@ pub enum BundleError {
     Missing(PathBuf, &'static str, String),
     #[error("{0}: {1}; fetch or copy the model again")]
     Unreadable(PathBuf, String),
-    #[error(
-        "{0}: written in format {1}, this version reads {FORMAT}; train it anew, or use the version of \
-         faultlens that wrote it"
-    )]
+    #[error("{0}: written in format {1}, this version reads {FORMAT}; use a newer faultlens")]
     Format(PathBuf, u32),
     #[error(
         "{folder}: taxonomy.toml does not fit heads.safetensors: {problem}; a changed taxonomy needs \
@@ -208,7 +205,7 @@ impl Bundle {
         require(folder, BUNDLE_FILES)?;
         let path = folder.join(MANIFEST);
         let manifest: Manifest = parse(&path)?;
-        if manifest.format != FORMAT {
+        if manifest.format > FORMAT {
             return Err(BundleError::Format(path, manifest.format));
         }
         let taxonomy = Taxonomy::from_path(&folder.join(TAXONOMY))?;

@@ -2,10 +2,9 @@
 //!
 //! Error codes and library names decide many issues, and a sub-word encoder with few examples does not
 //! learn them all. Features are words, pairs of neighbouring words and character 3- to 5-grams within
-//! words, those of the title once more as features of their own, hashed into buckets (Weinberger et al.
-//! 2009), weighted by TF-IDF with sublinear term frequency and scaled to length 1. Each head is a
-//! multinomial logistic regression with class-balanced weights, trained where the head applies by
-//! AdaGrad (Duchi et al. 2011).
+//! words, hashed into buckets (Weinberger et al. 2009), weighted by TF-IDF with sublinear term
+//! frequency and scaled to length 1. Each head is a multinomial logistic regression with
+//! class-balanced weights, trained where the head applies by AdaGrad (Duchi et al. 2011).
 
 use std::collections::HashMap;
 
@@ -16,15 +15,12 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
 use super::heads::softmax;
-use crate::issue::condense::Lines;
 use crate::taxonomy::Origin;
 
 /// Features are hashed into this many buckets.
 const BUCKETS: usize = 1 << 16;
 /// Tokens of the condensed text that the branch reads: more than the encoder has room for.
 pub const MAX_TOKENS: usize = 512;
-/// Characters of the title that are read as such.
-const MAX_TITLE: usize = 300;
 /// A character n-gram is looked for in no more than this many characters of a word.
 const MAX_WORD: usize = 40;
 
@@ -52,27 +48,10 @@ struct LinearHead {
 /// A text's non-zero features: bucket and value.
 type Features = Vec<(u32, f32)>;
 
-/// What the branch reads of an issue.
-#[derive(Debug, Clone)]
-pub struct Words {
-    title: String,
-    /// Title and body, condensed to [`MAX_TOKENS`].
-    text: String,
-}
-
-impl Words {
-    /// Of an issue's title and its lines.
-    pub fn of(title: &str, lines: &Lines) -> Self {
-        Self {
-            title: title.chars().take(MAX_TITLE).collect(),
-            text: lines.within(MAX_TOKENS),
-        }
-    }
-}
-
 /// What the branch learns from.
 pub struct Example<'a> {
-    pub words: &'a Words,
+    /// Condensed to [`MAX_TOKENS`].
+    pub text: &'a str,
     /// An entry per head, `None` where it does not apply.
     pub labels: &'a [Option<usize>],
     /// How much it counts.
@@ -98,7 +77,7 @@ impl Lexical {
     ) -> Self {
         let counts: Vec<HashMap<u32, f32>> = examples
             .par_iter()
-            .map(|example| count(example.words))
+            .map(|example| count(example.text))
             .collect();
         let epochs = if start.is_some() { WARM_EPOCHS } else { EPOCHS };
         let Self { idf, heads } = start.unwrap_or_else(|| Self {
@@ -159,9 +138,9 @@ impl Lexical {
         }
     }
 
-    /// Logits of an issue, a row per head.
-    pub fn logits(&self, words: &Words) -> Vec<Vec<f32>> {
-        let features = weigh(count(words), &self.idf);
+    /// Logits of a condensed text, a row per head.
+    pub fn logits(&self, text: &str) -> Vec<Vec<f32>> {
+        let features = weigh(count(text), &self.idf);
         self.heads
             .iter()
             .map(|head| head.logits(&features))
@@ -304,26 +283,15 @@ fn inverse_document_frequencies(counts: &[HashMap<u32, f32>]) -> Vec<f32> {
 }
 
 /// How often each bucket's features occur.
-fn count(words: &Words) -> HashMap<u32, f32> {
+fn count(text: &str) -> HashMap<u32, f32> {
     let mut counts = HashMap::new();
-    add_features(&words.text, TEXT, &mut counts);
-    add_features(&words.title, TITLE, &mut counts);
-    counts
-}
-
-/// Tell the title's features from the whole text's.
-const TEXT: u32 = 0;
-const TITLE: u32 = 1000;
-
-/// Counts the features of a text that belong to `space`.
-fn add_features(text: &str, space: u32, counts: &mut HashMap<u32, f32>) {
     let text = text.to_lowercase();
     let mut previous = None;
     for word in text
         .split(|c: char| !c.is_alphanumeric() && c != '_')
         .filter(|w| !w.is_empty())
     {
-        let hash = fnv(word.as_bytes(), 1 + space);
+        let hash = fnv(word.as_bytes(), 1);
         let mut add = |hash: u32| *counts.entry(hash % BUCKETS as u32).or_insert(0.0) += 1.0;
         add(hash);
         if let Some(previous) = previous {
@@ -339,10 +307,11 @@ fn add_features(text: &str, space: u32, counts: &mut HashMap<u32, f32>) {
             for gram in characters.windows(length) {
                 add(gram
                     .iter()
-                    .fold(2 + space, |hash, c| fnv(&u32::from(*c).to_le_bytes(), hash)));
+                    .fold(2, |hash, c| fnv(&u32::from(*c).to_le_bytes(), hash)));
             }
         }
     }
+    counts
 }
 
 /// The 32-bit FNV-1a hash of bytes, continued from `state`, with a final mix for its low bits.
@@ -376,16 +345,12 @@ fn weigh(counts: HashMap<u32, f32>, idf: &[f32]) -> Features {
 mod tests {
     use super::*;
 
-    fn words(title: &str, body: &str) -> Words {
-        Words::of(title, &Lines::read(title, body))
-    }
-
     fn trained() -> Lexical {
-        let texts: Vec<Words> = (0..60)
+        let texts: Vec<String> = (0..60)
             .map(|i| match i % 3 {
-                0 => words("", &format!("nccl timeout on rank {i}")),
-                1 => words("cmake", &format!("error {i} in the build")),
-                _ => words("", &format!("how do I use option {i}")),
+                0 => format!("nccl timeout on rank {i}"),
+                1 => format!("cmake error {i} in the build"),
+                _ => format!("how do I use option {i}"),
             })
             .collect();
         let labels: Vec<Vec<Option<usize>>> = (0..60)
@@ -399,8 +364,8 @@ mod tests {
         let examples: Vec<Example> = texts
             .iter()
             .zip(&labels)
-            .map(|(words, labels)| Example {
-                words,
+            .map(|(text, labels)| Example {
+                text,
                 labels,
                 weight: 1.0,
             })
@@ -411,11 +376,11 @@ mod tests {
     #[test]
     fn words_decide_and_a_head_learns_only_where_it_applies() {
         let lexical = trained();
-        let logits = lexical.logits(&words("", "another nccl failure"));
+        let logits = lexical.logits("another nccl failure");
         assert!(logits[0][0] > logits[0][1] && logits[1][0] > logits[1][1]);
-        let logits = lexical.logits(&words("cmake fails", "the build"));
+        let logits = lexical.logits("the cmake build fails");
         assert!(logits[0][0] > logits[0][1] && logits[1][1] > logits[1][0]);
-        assert!(lexical.logits(&words("", "how to use it"))[0][1] > 0.0);
+        assert!(lexical.logits("how to use it")[0][1] > 0.0);
     }
 
     #[test]
@@ -425,7 +390,6 @@ mod tests {
         let heads = [("kind".to_owned(), 2), ("category".to_owned(), 2)];
         let loaded = Lexical::from_tensors(&first.tensors(&names).unwrap(), &heads).unwrap();
         for text in ["nccl timeout", "", "cmake 三", &"x".repeat(1000)] {
-            let text = &Words::of(text, "");
             assert_eq!(first.logits(text), second.logits(text));
             assert_eq!(first.logits(text), loaded.logits(text));
         }
@@ -434,17 +398,11 @@ mod tests {
     }
 
     #[test]
-    fn a_word_of_the_title_is_another_feature_than_in_the_body() {
-        let (title, body) = (count(&words("cmake", "")), count(&words("", "cmake")));
-        assert!(title.len() > body.len() && body.keys().all(|bucket| title.contains_key(bucket)));
-    }
-
-    #[test]
     fn an_unknown_language_or_an_empty_text_has_finite_logits() {
         for text in ["", "   ", "服务器崩溃", "\u{1f41b}"] {
             assert!(
                 trained()
-                    .logits(&Words::of(text, text))
+                    .logits(text)
                     .concat()
                     .iter()
                     .all(|x| x.is_finite())

@@ -24,7 +24,7 @@ use bundle::{Bundle, BundleError, Threshold};
 use encoder::{Dropout, Encoder};
 use heads::{BranchLogits, BranchWeights, Heads};
 use inference::{Arithmetic, CpuEncoder, Workers};
-use lexical::{Lexical, Words};
+use lexical::Lexical;
 
 use crate::issue::Issue;
 use crate::issue::condense::{Lines, condense};
@@ -224,7 +224,7 @@ impl Classifier {
         let lines = Lines::read(title, body);
         Ok(Read {
             tokens: tokenize(&self.tokenizer, &lines.within(self.max_tokens))?,
-            lexical: self.lexical.logits(&Words::of(title, &lines)),
+            lexical: self.lexical.logits(&lines.within(lexical::MAX_TOKENS)),
         })
     }
 

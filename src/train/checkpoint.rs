@@ -41,7 +41,7 @@ pub enum CheckpointError {
 pub(super) struct Progress {
     /// Of everything that decides the result.
     pub fingerprint: String,
-    /// From 1: the epoch that comes next or is under way.
+    /// The epoch that comes next or is under way: from 1, or 0 where there are to be none.
     pub epoch: usize,
     /// Batches of that epoch that are done.
     pub batches: usize,
@@ -55,10 +55,11 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    pub fn new(fingerprint: String) -> Self {
+    /// Of a training of so many epochs.
+    pub fn new(fingerprint: String, epochs: usize) -> Self {
         Self {
             fingerprint,
-            epoch: 1,
+            epoch: epochs.min(1),
             batches: 0,
             loss_sum: 0.0,
             step: 0,

@@ -51,6 +51,11 @@ pub enum TrainError {
          --labels are about"
     )]
     NoExamples(usize),
+    #[error(
+        "with --epochs 0 the heads stay as they are, and the model to start from knows nothing of {0}; train \
+         for 1 epoch or more"
+    )]
+    UnknownLabel(String),
     #[error("the base model reads at most {0} tokens; use --max-tokens {0} or fewer")]
     TooManyTokens(usize),
     #[error(
@@ -121,11 +126,11 @@ pub type Observe<'a> = &'a mut dyn FnMut(Event<'_>) -> Result<(), BundleError>;
 /// Losses and validation metrics of one epoch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EpochMetrics {
-    /// From 1.
+    /// From 1; 0 where there are to be none.
     pub epoch: usize,
     /// The part of the epoch that was trained, less than 1 where it was interrupted.
     pub completed: f64,
-    /// Mean training loss.
+    /// Mean training loss; 0 without a step.
     pub loss: f64,
     /// Mean macro-F1 over heads on the validation split, which chooses the epoch; absent without one.
     pub mean_macro_f1: Option<f64>,
@@ -212,6 +217,11 @@ pub fn train(
         checkpoints,
         model,
     } = training;
+    if settings.epochs == 0
+        && let Some(label) = start.unknown_label(&taxonomy)
+    {
+        return Err(TrainError::UnknownLabel(label));
+    }
     let materials = Materials::new(start, taxonomy, examples, settings, &device)?;
     let run = Run {
         materials: &materials,

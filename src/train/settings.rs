@@ -8,7 +8,8 @@ use super::TrainError;
 /// How to fine-tune. [`Settings::validate`] checks it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Settings {
-    /// Passes over the training examples.
+    /// Passes over the training examples. With 0 the encoder and its heads stay those of the model to
+    /// start from; the lexical branch is trained and the probabilities are calibrated all the same.
     pub epochs: usize,
     /// Issues a step.
     pub batch_size: usize,
@@ -106,7 +107,6 @@ impl Settings {
         let positive = |value: f64| value > 0.0 && value.is_finite();
         let at_most_one = |value: f64| value > 0.0 && value <= 1.0;
         let checks = [
-            ("epochs", self.epochs >= 1, "at least 1"),
             ("batch-size", self.batch_size >= 1, "at least 1"),
             ("learning-rate", positive(self.learning_rate), "above 0"),
             (

@@ -92,6 +92,19 @@ impl Start {
         Ok(tensors)
     }
 
+    /// A label that fresh tensors stand for in [`Start::heads`], as head and label.
+    pub(super) fn unknown_label(&self, taxonomy: &Taxonomy) -> Option<String> {
+        let known = match self {
+            Self::Base(_) => vec![None; taxonomy.heads.len()],
+            Self::Model(bundle) => origins(taxonomy, &bundle.taxonomy),
+        };
+        taxonomy.heads.iter().zip(known).find_map(|(head, origin)| {
+            let is_known = |i: usize| origin.as_ref().is_some_and(|o| !o.labels[i].is_empty());
+            let unknown = (0..head.labels.len()).find(|&i| !is_known(i))?;
+            Some(format!("{}.{}", head.name, head.labels[unknown].name))
+        })
+    }
+
     /// The lexical branch to go on training, if there is one.
     pub(super) fn lexical(&self, taxonomy: &Taxonomy) -> Option<Lexical> {
         match self {

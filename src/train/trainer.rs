@@ -24,14 +24,15 @@ use crate::model::batch::Batch;
 use crate::model::bundle::{Base, Bundle, Manifest, TextSettings};
 use crate::model::encoder::Dropout;
 use crate::model::heads::{BranchLogits, Objective};
-use crate::model::lexical::{self, Lexical, Words};
+use crate::model::lexical::{self, Lexical};
 use crate::model::{ModelError, Network, builder, tokenize};
 use crate::taxonomy::Taxonomy;
 
 /// An example as the model reads it.
 pub(super) struct Sample {
     tokens: Vec<u32>,
-    words: Words,
+    /// What the lexical branch reads.
+    words: String,
     /// As an annotation has them.
     pub labels: Vec<Option<usize>>,
     pub unlabelled: Vec<usize>,
@@ -68,7 +69,7 @@ impl Materials {
                 let lines = Lines::read(title, body);
                 Ok(Sample {
                     tokens: tokenize(&tokenizer, &lines.within(settings.max_tokens))?,
-                    words: Words::of(title, &lines),
+                    words: lines.within(lexical::MAX_TOKENS),
                     labels: annotation.labels.clone(),
                     unlabelled: annotation.unlabelled.clone(),
                     weight: match annotation.confidence {
@@ -96,8 +97,7 @@ impl Materials {
         hash.update(settings);
         hash.update(self.taxonomy.to_toml());
         for sample in &self.samples {
-            hash.update(format!("{:?}", sample.words));
-            let labels = (&sample.tokens, &sample.labels);
+            let labels = (&sample.tokens, &sample.words, &sample.labels);
             let rest = (&sample.unlabelled, sample.weight);
             hash.update(serde_json::to_vec(&(labels, rest)).expect("numbers and text serialise"));
         }
@@ -167,7 +167,7 @@ impl<'a> Trainer<'a> {
         let examples: Vec<lexical::Example> = samples
             .iter()
             .map(|sample| lexical::Example {
-                words: &sample.words,
+                text: &sample.words,
                 labels: &sample.labels,
                 weight: sample.weight,
             })
@@ -207,7 +207,7 @@ impl<'a> Trainer<'a> {
                 settings.logit_adjustment,
             ),
             optimizer: AdamW::new(parameters)?,
-            progress: Progress::new(materials.fingerprint.clone()),
+            progress: Progress::new(materials.fingerprint.clone(), settings.epochs),
         };
         if let Some(checkpoints) = checkpoints
             && let Some((progress, tensors)) = checkpoints.load(name, &materials.fingerprint)?
@@ -249,7 +249,10 @@ impl<'a> Trainer<'a> {
             .map(|&i| &self.materials.samples[i])
             .collect();
         let lengths: Vec<usize> = samples.iter().map(|sample| sample.tokens.len()).collect();
-        let batches = epoch_batches(&lengths, batch_size, seed, self.progress.epoch);
+        let batches = match self.progress.epoch {
+            0 => Vec::new(),
+            epoch => epoch_batches(&lengths, batch_size, seed, epoch),
+        };
         while let Some(indices) = batches.get(self.progress.batches) {
             if stop.load(Ordering::Relaxed) {
                 self.save(checkpoints)?;
@@ -283,7 +286,10 @@ impl<'a> Trainer<'a> {
         let done = self.progress.batches as f64;
         Ok(EpochMetrics {
             epoch: self.progress.epoch,
-            completed: done / batches.len() as f64,
+            completed: match batches.len() {
+                0 => 1.0,
+                all => done / all as f64,
+            },
             loss: self.progress.loss_sum / done.max(1.0),
             mean_macro_f1: None,
             heads: BTreeMap::new(),

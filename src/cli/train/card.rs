@@ -32,7 +32,18 @@ pub fn card(name: &str, manifest: &Manifest, taxonomy: &Taxonomy) -> String {
         }
         card += &abstention(manifest, taxonomy);
     }
-    card + &format!("\n## Settings\n\n```json\n{settings}\n```\n")
+    card += &format!("\n## Settings\n\n```json\n{settings}\n```\n");
+    let earlier = &provenance["earlier"];
+    if earlier.is_object() {
+        let base = earlier["base"]["source"].as_str().unwrap_or_default();
+        let settings = serde_json::to_string_pretty(&earlier["settings"]).unwrap_or_default();
+        card += &format!(
+            "\nThe model that this training went on from was fine-tuned from `{base}` on {} annotated issues:\n\n\
+             ```json\n{settings}\n```\n",
+            earlier["examples"],
+        );
+    }
+    card
 }
 
 /// How the figures came to be.
@@ -46,13 +57,21 @@ fn measured(validation: &serde_json::Value, fraction: &serde_json::Value) -> Str
              parts.\n\n",
             folds - 1
         ),
-        None => format!(
-            "## Validation\n\nAgreement with the annotations held out by a hash of their identity \
-             ({} % of them), {common}, after epoch {}. The epoch was chosen and the probabilities were \
-             calibrated on them, so they flatter the model a little.\n\n",
-            fraction.as_f64().unwrap_or_default() * 100.0,
-            validation["epoch"],
-        ),
+        None => {
+            let chosen = match validation["epoch"].as_u64() {
+                Some(epoch) if epoch > 0 => {
+                    format!(
+                        ", after epoch {epoch}. The epoch was chosen and the probabilities were"
+                    )
+                }
+                _ => ". The probabilities were".into(),
+            };
+            format!(
+                "## Validation\n\nAgreement with the annotations held out by a hash of their identity \
+                 ({} % of them), {common}{chosen} calibrated on them, so they flatter the model a little.\n\n",
+                fraction.as_f64().unwrap_or_default() * 100.0,
+            )
+        }
     }
 }
 

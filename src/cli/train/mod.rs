@@ -56,8 +56,8 @@ pub struct Arguments {
     )]
     base: String,
     /// Folder or hub id of a fine-tuned model to go on from: heads keep what they know of the labels that
-    /// the taxonomy still has
-    #[arg(long)]
+    /// the taxonomy still has. Not with --folds: it has seen what it would be tested on
+    #[arg(long, conflicts_with = "folds")]
     from: Option<String>,
     /// Folder to write the model to
     #[arg(long, short, required_unless_present_any = ["suspects", "fold_predictions"])]
@@ -138,12 +138,15 @@ impl Arguments {
         let labels = self.labels.iter().map(PathBuf::as_path);
         let tables = self.table.files().map(Path::new);
         let labels = labels.chain(tables).map(hash_of);
-        let provenance = serde_json::json!({
+        let mut provenance = serde_json::json!({
             "faultlens": env!("CARGO_PKG_VERSION"),
             "base": { "source": source, "weights": hash_of(&folder.join(WEIGHTS))? },
             "labels": labels.collect::<Result<Vec<_>>>()?,
             "examples": examples.len(),
         });
+        if let Start::Model(bundle) = &start {
+            provenance["earlier"] = bundle.manifest.provenance.clone();
+        }
         let stop = stop_flag()?;
         let mut console = Console::default();
         let mut measured = serde_json::Value::Null;

@@ -10,7 +10,8 @@ use crate::cli::device::PrecisionChoice;
 #[derive(Args)]
 #[command(next_help_heading = "Training")]
 pub struct SettingArguments {
-    /// Passes over the training examples [default: 6; 2 with --from]
+    /// Passes over the training examples; with --from 0 keeps the encoder and its heads, trains the words'
+    /// branch and calibrates [default: 6; 2 with --from]
     #[arg(long)]
     epochs: Option<usize>,
     /// Issues a step [default: 16]

@@ -233,7 +233,10 @@ fn errors_come_the_most_probable_first_and_without_those_that_follow_from_anothe
         ]
     );
     let first = &model.errors[0];
-    assert_eq!(first.url, "https://github.com/bob/kernel/issues/3");
+    assert_eq!(
+        first.url.as_deref(),
+        Some("https://github.com/bob/kernel/issues/3")
+    );
     assert_eq!(
         (first.probability, first.truth_probability),
         (Some(0.95), Some(0.025))

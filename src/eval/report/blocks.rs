@@ -457,7 +457,7 @@ fn errors(model: &Evaluation, texts: &HashMap<IssueId, String>, blocks: &mut Vec
     blocks.push(Block::Heading(3, "Most confident disagreements".into()));
     let rows = shown().map(|error| {
         [
-            error.url.clone(),
+            error.url.clone().unwrap_or_else(|| error.issue.to_string()),
             error.head.clone(),
             error.truth.clone(),
             number(error.truth_probability),

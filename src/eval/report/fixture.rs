@@ -99,7 +99,7 @@ pub fn report() -> Report {
                 repo: "a/b".into(),
                 number: 2,
             },
-            url: "https://github.com/a/b/issues/2".into(),
+            url: Some("https://github.com/a/b/issues/2".into()),
             head: "kind".into(),
             truth: "bug".into(),
             predicted: "feature".into(),

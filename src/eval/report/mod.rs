@@ -250,7 +250,8 @@ pub struct GroupHead {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Disagreement {
     pub issue: IssueId,
-    pub url: String,
+    /// `None` for the row of a table.
+    pub url: Option<String>,
     pub head: String,
     pub truth: String,
     pub predicted: String,

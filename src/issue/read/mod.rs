@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::io::{self, Read};
 use std::{fmt, slice};
 
-use super::Issue;
+use super::{Issue, TABLE};
 use columns::Wanted;
 use input::Source;
 pub use record::Fault;
@@ -310,7 +310,7 @@ fn outcomes<'a>(source: &'a Source, options: &'a ReadOptions) -> Result<Outcomes
     let table = options
         .table
         .as_ref()
-        .map(|_| format!("table/{}", source.stem()));
+        .map(|_| format!("{TABLE}/{}", source.stem()));
     Ok(Box::new((1..).zip(entries).map(move |(record, entry)| {
         let Entry {
             line,

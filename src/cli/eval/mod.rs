@@ -1,6 +1,6 @@
 //! `faultlens eval`: measures models on gold annotations.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -11,27 +11,26 @@ use clap::Args;
 use faultlens::eval::answers::Answers;
 use faultlens::eval::bootstrap::Bootstrap;
 use faultlens::eval::check::check;
-use faultlens::eval::gold::GoldFile;
 use faultlens::eval::report::{Report, html, markdown, terminal};
 use faultlens::eval::{Inputs, evaluate};
+use faultlens::issue::Issue;
 use faultlens::issue::condense::condense;
-use faultlens::issue::{Issue, IssueId};
 use faultlens::model::Classifier;
-use faultlens::model::bundle::{BUNDLE_FILES, TAXONOMY};
+use faultlens::model::bundle::BUNDLE_FILES;
 use faultlens::prediction::Prediction;
-use faultlens::taxonomy::Taxonomy;
 use faultlens::train::Settings;
 use terminal_size::{Width, terminal_size};
 
 use super::{
-    DEFAULT_MODEL, DEFAULT_TAXONOMY, LabellingArguments, ReadArguments, progress, shipped, write,
+    DEFAULT_MODEL, LabelledTable, LabellingArguments, ReadArguments, progress, shipped, write,
 };
+
+mod truth;
+
+use truth::Truth;
 
 /// Issues classified between two steps of the progress bar.
 const WINDOW: usize = 128;
-
-/// The gold annotations that ship with the source.
-const DEFAULT_GOLD: &str = "eval/gold.jsonl";
 
 /// Measure models on gold annotations
 ///
@@ -39,15 +38,15 @@ const DEFAULT_GOLD: &str = "eval/gold.jsonl";
 /// repository, month and confidence; calibration and what abstaining gives; how annotators agree with
 /// each other and with the model; and, of several models, whether one is better. Models run on the
 /// texts of the gold issues; predictions come from files of `classify` or, as JSONL or CSV with repo,
-/// number and labels, of any other tool.
+/// number and labels, of any other tool. With --csv a labelled table is gold, and the texts besides.
 #[derive(Args)]
 pub struct Arguments {
     /// Files with the issues' texts, or patterns, or - for standard input: for models to read, for
     /// months and for --texts
-    #[arg(long, num_args = 1..)]
+    #[arg(long, num_args = 1.., conflicts_with = "csv")]
     issues: Vec<String>,
     /// Annotations that count as truth (JSONL) [default: those that ship]
-    #[arg(long)]
+    #[arg(long, conflicts_with = "csv")]
     gold: Option<PathBuf>,
     /// Folder or hub id (owner/name[@revision]) of a model [default: the one that ships, unless there
     /// are --predictions]
@@ -60,7 +59,7 @@ pub struct Arguments {
     #[arg(long, num_args = 1.., value_name = "FILE")]
     annotators: Vec<PathBuf>,
     /// Heads and labels [default: the model's, or without one those that ship]
-    #[arg(long)]
+    #[arg(long, conflicts_with = "csv")]
     taxonomy: Option<PathBuf>,
     /// Write the figures as JSON, which --check reads
     #[arg(long, value_name = "FILE")]
@@ -81,7 +80,7 @@ pub struct Arguments {
     check: Option<PathBuf>,
     /// Show what the model reads of the issues that it gets wrong, also in --html; never written to --json
     /// or --markdown
-    #[arg(long, requires = "issues")]
+    #[arg(long)]
     texts: bool,
     /// Bootstrap resamples behind each interval; 0: no intervals
     #[arg(long, default_value_t = Bootstrap::default().resamples, value_name = "N")]
@@ -93,22 +92,28 @@ pub struct Arguments {
     labelling: LabellingArguments,
     #[command(flatten)]
     read: ReadArguments,
+    // Last, because its heading would be that of what follows.
+    #[command(flatten)]
+    table: LabelledTable,
 }
 
 impl Arguments {
     pub fn run(self) -> Result<ExitCode> {
         let stored = self.check.as_deref().map(read_report).transpose()?;
         let folders = self.model_folders()?;
-        if !folders.is_empty() && self.issues.is_empty() {
-            bail!("a model needs the texts of the gold issues: give them with --issues");
+        if self.issues.is_empty() && !self.table.is_given() {
+            if !folders.is_empty() {
+                bail!("a model needs the texts of the gold issues: give them with --issues");
+            }
+            if self.texts {
+                bail!("--texts needs the texts of the gold issues: give them with --issues");
+            }
         }
-        let taxonomy = self.taxonomy(folders.first().map(|(_, folder)| folder.as_path()))?;
-        let mut gold = match &self.gold {
-            Some(path) => GoldFile::read(path, &taxonomy)?,
-            None => GoldFile::read(&shipped(DEFAULT_GOLD, "--gold")?, &taxonomy)?,
-        };
-        gold.summary.note = self.note.clone();
-        let issues = self.gold_issues(&gold)?;
+        let Truth {
+            taxonomy,
+            gold,
+            issues,
+        } = Truth::read(&self, folders.first().map(|(_, folder)| folder.as_path()))?;
         let names = names(
             folders
                 .iter()
@@ -203,38 +208,6 @@ impl Arguments {
             Ok((PathBuf::from(source), folder))
         });
         folders.collect()
-    }
-
-    fn taxonomy(&self, model: Option<&Path>) -> Result<Taxonomy> {
-        let path = match (&self.taxonomy, model) {
-            (Some(path), _) => path.clone(),
-            (None, Some(folder)) => folder.join(TAXONOMY),
-            (None, None) => shipped(DEFAULT_TAXONOMY, "--taxonomy")?,
-        };
-        Ok(Taxonomy::from_path(&path)?)
-    }
-
-    /// Those of the issues that are in gold.
-    fn gold_issues(&self, gold: &GoldFile) -> Result<Vec<Issue>> {
-        if self.issues.is_empty() {
-            return Ok(Vec::new());
-        }
-        let ids: HashSet<&IssueId> = gold.annotations.iter().map(|a| &a.id).collect();
-        let corpus = self.read.open(&self.issues)?;
-        let issues = corpus.issues().filter(|issue| match issue {
-            Ok(issue) => ids.contains(&issue.id),
-            Err(_) => true,
-        });
-        let issues: Vec<Issue> = issues.collect::<Result<_, _>>()?;
-        if issues.is_empty() {
-            bail!(
-                "none of the {} issues is in {}, which has issues such as {}",
-                corpus.len(),
-                gold.summary.file,
-                gold.annotations[0].id
-            );
-        }
-        Ok(issues)
     }
 }
 
