@@ -89,8 +89,8 @@ impl Arguments {
             Ok((arithmetic, load(arithmetic)?))
         });
         let models: Vec<(Arithmetic, Classifier)> = models.collect::<Result<_>>()?;
-        let issues = self.read.open(&self.files)?.issues();
-        let issues: Vec<Issue> = issues.collect::<Result<_, _>>()?;
+        let corpus = self.read.open(&self.files)?;
+        let issues: Vec<Issue> = corpus.issues().collect::<Result<_, _>>()?;
         let settings = ClassifySettings {
             batch_tokens: self.batch_tokens,
             ..ClassifySettings::default()

@@ -2,6 +2,13 @@
 
 use gemm::Parallelism;
 
+/// How a row's bytes stand for its values: `x ≈ scale · (byte - zero)`.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct RowScale {
+    pub scale: f32,
+    pub zero: i32,
+}
+
 /// Compiles each kernel once for each instruction set and chooses at run time. The loops are written
 /// so that the compiler vectorises them.
 macro_rules! kernels {
@@ -105,38 +112,39 @@ kernels! {
         }
     }
 
-    /// Rows as unsigned bytes: `x ≈ scale · (byte - zero)`, with a scale and a zero for each row so that
-    /// its least and greatest values, and 0, fall within 0 to 255.
-    pub fn quantise_rows(x: &[f32], width: usize, bytes: &mut [u8], scales: &mut [f32], zeros: &mut [u8]) {
+    /// Rows as unsigned bytes, such that a row's least and greatest values, and 0, fall within 0 to 255.
+    pub fn quantise_rows(x: &[f32], width: usize, bytes: &mut [u8], scales: &mut [RowScale]) {
         let rows = x.chunks_exact(width).zip(bytes.chunks_exact_mut(width));
-        for ((x, bytes), (scale, zero)) in rows.zip(scales.iter_mut().zip(zeros)) {
+        for ((x, bytes), row) in rows.zip(scales) {
             let (low, high) = extremes(x);
             let (low, high) = (low.min(0.0), high.max(0.0));
-            *scale = ((high - low) / 255.0).max(f32::MIN_POSITIVE);
-            let inverse = 1.0 / *scale;
+            row.scale = ((high - low) / 255.0).max(f32::MIN_POSITIVE);
+            let inverse = 1.0 / row.scale;
             // Adding 0.5 and cutting off rounds, since nothing is below zero here.
-            let offset = (-low * inverse + 0.5).floor();
-            *zero = offset as u8;
+            let zero = (-low * inverse + 0.5).floor();
+            row.zero = zero as i32;
             for (byte, x) in bytes.iter_mut().zip(x) {
-                *byte = (x * inverse + (offset + 0.5)).clamp(0.0, 255.0) as u8;
+                *byte = (x * inverse + (zero + 0.5)).clamp(0.0, 255.0) as u8;
             }
         }
     }
 
-    /// `out = product · row scale · column scale + bias`, row by row.
+    /// Products of rows of bytes with columns of bytes, of which `sums` are the columns' sums, as what
+    /// they stand for: `out = (product - zero · sum) · row scale · column scale + bias`.
     pub fn dequantise_rows(
         out: &mut [f32],
         products: &[i32],
-        row_scales: &[f32],
-        column_scales: &[f32],
+        rows: &[RowScale],
+        scales: &[f32],
+        sums: &[i32],
         bias: &[f32],
     ) {
         let width = bias.len();
-        let rows = out.chunks_exact_mut(width).zip(products.chunks_exact(width));
-        for ((out, products), row_scale) in rows.zip(row_scales) {
-            let columns = column_scales.iter().zip(bias);
-            for ((out, product), (scale, bias)) in out.iter_mut().zip(products).zip(columns) {
-                *out = *product as f32 * (row_scale * scale) + bias;
+        let lines = out.chunks_exact_mut(width).zip(products.chunks_exact(width));
+        for ((out, products), row) in lines.zip(rows) {
+            let columns = scales.iter().zip(sums).zip(bias);
+            for ((out, product), ((scale, sum), bias)) in out.iter_mut().zip(products).zip(columns) {
+                *out = (*product - row.zero * sum) as f32 * (row.scale * scale) + bias;
             }
         }
     }

@@ -1,12 +1,10 @@
 //! Products of rows with weights that were packed once, in f32 or in bytes.
 
-use rten_gemm::{
-    BiasVector, GemmExecutor, GemmInputA, GemmInputB, GemmOptions, PackedBMatrix, QuantParams,
-};
+use rten_gemm::{BiasVector, GemmExecutor, GemmInputA, GemmInputB, GemmOptions, PackedBMatrix};
 use rten_tensor::NdTensorView;
 
 use super::Arithmetic;
-use crate::model::kernels::{dequantise_rows, quantise_rows};
+use crate::model::kernels::{RowScale, dequantise_rows, quantise_rows};
 
 /// `x·wᵀ + b`.
 pub struct Linear {
@@ -21,6 +19,8 @@ enum Weights {
     Int8 {
         bytes: PackedBMatrix<i8>,
         scales: Vec<f32>, // (O)
+        /// Of the bytes of each output.
+        sums: Vec<i32>, // (O)
     },
 }
 
@@ -29,8 +29,7 @@ pub struct Multiplier {
     f32: GemmExecutor<f32>,
     int8: GemmExecutor<u8, i8, i32>,
     bytes: Vec<u8>,
-    scales: Vec<f32>,
-    zeros: Vec<u8>,
+    rows: Vec<RowScale>,
     products: Vec<i32>,
 }
 
@@ -40,8 +39,7 @@ impl Multiplier {
             f32: GemmExecutor::new(),
             int8: GemmExecutor::new(),
             bytes: Vec::new(),
-            scales: Vec::new(),
-            zeros: Vec::new(),
+            rows: Vec::new(),
             products: Vec::new(),
         }
     }
@@ -74,16 +72,23 @@ impl Linear {
             }
             Arithmetic::Int8 => {
                 let largest = multiplier.largest_weight();
-                let (mut bytes, mut scales) = (Vec::with_capacity(weight.len()), Vec::new());
+                let mut bytes = Vec::with_capacity(weight.len());
+                let (mut scales, mut sums) = (Vec::new(), Vec::new());
                 for row in weight.chunks_exact(inputs) {
                     let greatest = row.iter().fold(0f32, |most, w| most.max(w.abs()));
                     let scale = (greatest / largest).max(f32::MIN_POSITIVE);
-                    bytes.extend(row.iter().map(|w| (w / scale).round() as i8));
+                    let row: Vec<i8> = row.iter().map(|w| (w / scale).round() as i8).collect();
                     scales.push(scale);
+                    sums.push(row.iter().map(|&byte| i32::from(byte)).sum());
+                    bytes.extend(row);
                 }
                 let view = NdTensorView::from_data([outputs, inputs], bytes.as_slice());
                 let bytes = multiplier.int8.prepack_b(view.transposed());
-                Weights::Int8 { bytes, scales }
+                Weights::Int8 {
+                    bytes,
+                    scales,
+                    sums,
+                }
             }
         };
         Self {
@@ -111,25 +116,23 @@ impl Linear {
                 let weights = GemmInputB::Packed(weights);
                 multiplier.f32.gemm(out, x, weights, options).expect(fits);
             }
-            Weights::Int8 { bytes, scales } => {
+            Weights::Int8 {
+                bytes,
+                scales,
+                sums,
+            } => {
                 let m = multiplier;
                 m.bytes.resize(x.len(), 0);
-                m.scales.resize(rows, 0.0);
-                m.zeros.resize(rows, 0);
+                m.rows.resize(rows, RowScale::default());
                 m.products.resize(out.len(), 0);
-                quantise_rows(x, self.inputs, &mut m.bytes, &mut m.scales, &mut m.zeros);
-                let options = GemmOptions {
-                    a_quant: Some(QuantParams {
-                        zero_point: &m.zeros,
-                    }),
-                    ..GemmOptions::default()
-                };
+                quantise_rows(x, self.inputs, &mut m.bytes, &mut m.rows);
                 let x = NdTensorView::from_data([rows, self.inputs], m.bytes.as_slice());
                 let (x, weights) = (GemmInputA::Unpacked(x), GemmInputB::Packed(bytes));
+                // The zeros are subtracted below: rten-gemm 0.27 takes those of the first rows for all.
                 m.int8
-                    .gemm(&mut m.products, x, weights, options)
+                    .gemm(&mut m.products, x, weights, GemmOptions::default())
                     .expect(fits);
-                dequantise_rows(out, &m.products, &m.scales, scales, &self.bias);
+                dequantise_rows(out, &m.products, &m.rows, scales, sums, &self.bias);
             }
         }
     }
