@@ -22,8 +22,9 @@ use super::{
     DEFAULT_MODEL, INTERRUPTED, LabellingArguments, ReadArguments, progress, shipped, stop_flag,
 };
 
-/// Issues labelled in one go: enough to sort by length, few enough to stream. Windows begin at fixed
-/// places of the input, so that a resumed run forms the batches of an uninterrupted one.
+/// Issues labelled in one go: enough for all cores, and to sort by length for a GPU; few enough to stream.
+/// Windows begin at fixed places of the input, so that a resumed run forms the batches of an uninterrupted
+/// one.
 const WINDOW: usize = 512;
 
 /// Label issues
@@ -55,7 +56,7 @@ pub struct Arguments {
     /// Folder or hub id (owner/name[@revision]) of a model [default: the one that ships]
     #[arg(long, short)]
     model: Option<String>,
-    /// Tokens that go through the model at once
+    /// Tokens that go through the model at once on a GPU; a CPU's cores take an issue each
     #[arg(long, default_value_t = ClassifySettings::default().batch_tokens, value_name = "N")]
     batch_tokens: usize,
     /// Give no label that is less probable than this, between 0 and 1

@@ -69,7 +69,8 @@ pub struct Read {
 /// What may be chosen for each call of [`Classifier::classify_with`].
 #[derive(Debug, Clone)]
 pub struct ClassifySettings {
-    /// Tokens that go through the encoder at once: more need more memory, fewer use fewer cores.
+    /// Tokens that go through the encoder at once on a GPU: more need more memory, fewer use it less well.
+    /// Without effect on a CPU, where every core takes an issue.
     pub batch_tokens: usize,
     /// By head, the probability below which a label is abstained from, in `[0, 1]`; heads beyond its end
     /// never abstain.

@@ -25,6 +25,7 @@ enum Weights {
 }
 
 /// What multiplies, one to a thread.
+#[derive(Default)]
 pub struct Multiplier {
     f32: GemmExecutor<f32>,
     int8: GemmExecutor<u8, i8, i32>,
@@ -34,16 +35,6 @@ pub struct Multiplier {
 }
 
 impl Multiplier {
-    pub fn new() -> Self {
-        Self {
-            f32: GemmExecutor::new(),
-            int8: GemmExecutor::new(),
-            bytes: Vec::new(),
-            rows: Vec::new(),
-            products: Vec::new(),
-        }
-    }
-
     /// The largest byte that a weight may have: processors without the instructions for products of
     /// bytes add two of them in 16 bits, which must not overflow.
     fn largest_weight(&self) -> f32 {

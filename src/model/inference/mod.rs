@@ -70,6 +70,7 @@ pub struct CpuEncoder {
 }
 
 /// What a thread needs to encode: buffers that grow to the longest sequence seen.
+#[derive(Default)]
 pub struct Scratch {
     multiplier: Multiplier,
     x: Vec<f32>,       // (T, H)
@@ -78,20 +79,6 @@ pub struct Scratch {
     context: Vec<f32>, // (T, H)
     inner: Vec<f32>,   // (T, I)
     out: Vec<f32>,     // (T, H)
-}
-
-impl Scratch {
-    fn new() -> Self {
-        Self {
-            multiplier: Multiplier::new(),
-            x: Vec::new(),
-            qkv: Vec::new(),
-            weights: Vec::new(),
-            context: Vec::new(),
-            inner: Vec::new(),
-            out: Vec::new(),
-        }
-    }
 }
 
 fn floats(vb: &VarBuilder, shape: impl Into<candle_core::Shape>, name: &str) -> Result<Vec<f32>> {
@@ -115,7 +102,7 @@ impl CpuEncoder {
     pub fn load(vb: VarBuilder, config: &Config, arithmetic: Arithmetic) -> Result<Self> {
         debug_assert!(matches!(vb.device(), Device::Cpu));
         let (hidden, inner) = (config.hidden_size, config.intermediate_size);
-        let multiplier = &Multiplier::new();
+        let multiplier = &Multiplier::default();
         let linear = |vb: VarBuilder, inputs: usize, outputs: usize| -> Result<Linear> {
             let weight = floats(&vb, (outputs, inputs), "weight")?;
             let bias = floats(&vb, outputs, "bias")?;
@@ -294,7 +281,7 @@ impl Workers {
     ) -> Vec<R> {
         let next = AtomicUsize::new(0);
         let work = || {
-            let mut scratch = Scratch::new();
+            let mut scratch = Scratch::default();
             let mut done = Vec::new();
             while let Some((i, item)) = {
                 let i = next.fetch_add(1, Ordering::Relaxed);

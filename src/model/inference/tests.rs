@@ -139,12 +139,12 @@ fn a_result_does_not_depend_on_what_was_computed_before_it() {
     for arithmetic in [Arithmetic::F32, Arithmetic::Int8] {
         let encoder = CpuEncoder::load(builder(&config), &config, arithmetic).unwrap();
         let sequences = sequences();
-        let mut scratch = Scratch::new();
+        let mut scratch = Scratch::default();
         encoder.mean_pooled(&sequences[4], &mut scratch);
         let after = encoder.mean_pooled(&sequences[2], &mut scratch);
         assert_eq!(
             after,
-            encoder.mean_pooled(&sequences[2], &mut Scratch::new())
+            encoder.mean_pooled(&sequences[2], &mut Scratch::default())
         );
     }
 }
