@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use candle_core::{D, Device};
+use candle_core::{D, Device, Tensor};
 use candle_nn::VarBuilder;
 use rayon::prelude::*;
 use tokenizers::Tokenizer;
@@ -25,7 +25,7 @@ use lexical::Lexical;
 
 use crate::issue::Issue;
 use crate::issue::condense::condense;
-use crate::prediction::Prediction;
+use crate::prediction::{HeadPrediction, Prediction};
 use crate::taxonomy::Taxonomy;
 
 pub(crate) use ops::{layer_norm, linear, squared_norm};
@@ -116,8 +116,8 @@ impl Classifier {
         issues: &[Issue],
         settings: &ClassifySettings,
     ) -> Result<Vec<Prediction>, ModelError> {
-        let logits = self.logits(issues, settings.batch_tokens)?;
-        let heads = logits.iter().map(|logits| {
+        let read = self.read(issues, settings.batch_tokens)?;
+        let heads = read.iter().map(|(_, logits)| {
             heads::decode(
                 &logits.combine(&self.weights),
                 &self.taxonomy,
@@ -131,12 +131,27 @@ impl Classifier {
             .collect())
     }
 
-    /// The logits of both branches, before they are weighed.
-    fn logits(
+    /// What the encoder makes of issues, in their order.
+    pub fn embed(&self, issues: &[Issue]) -> Result<Vec<Embedding>, ModelError> {
+        let read = self.read(issues, ClassifySettings::default().batch_tokens)?;
+        let embeddings = read.into_iter().map(|(pooled, logits)| Embedding {
+            pooled,
+            logits: logits.combine(&self.weights),
+        });
+        Ok(embeddings.collect())
+    }
+
+    /// Labels an issue that was embedded, as [`Classifier::classify`] labels it.
+    pub fn decode(&self, embedding: &Embedding) -> Vec<HeadPrediction> {
+        heads::decode(&embedding.logits, &self.taxonomy, &[])
+    }
+
+    /// The pooled text and the logits of both branches, before they are weighed.
+    fn read(
         &self,
         issues: &[Issue],
         batch_tokens: usize,
-    ) -> Result<Vec<BranchLogits>, ModelError> {
+    ) -> Result<Vec<(Vec<f32>, BranchLogits)>, ModelError> {
         let read: Vec<(Vec<u32>, Vec<Vec<f32>>)> = issues
             .par_iter()
             .map(|Issue { title, body, .. }| {
@@ -146,10 +161,10 @@ impl Classifier {
             })
             .collect::<Result<_, ModelError>>()?;
         let (sequences, lexical): (Vec<_>, Vec<_>) = read.into_iter().unzip();
-        let encoder = self.network.logits(&sequences, batch_tokens)?;
+        let encoder = self.network.read(&sequences, batch_tokens)?;
         let pairs = encoder.into_iter().zip(lexical);
         Ok(pairs
-            .map(|(encoder, lexical)| BranchLogits { encoder, lexical })
+            .map(|((pooled, encoder), lexical)| (pooled, BranchLogits { encoder, lexical }))
             .collect())
     }
 
@@ -172,6 +187,15 @@ impl Classifier {
             thresholds.iter().map(|t| t.precision).collect()
         })
     }
+}
+
+/// What the encoder makes of an issue, and the logits of each head.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Embedding {
+    /// The mean of the last hidden states, (H).
+    pub pooled: Vec<f32>,
+    /// A row per head: both branches, weighed by calibration.
+    pub logits: Vec<Vec<f32>>,
 }
 
 /// A probability that no label has.
@@ -235,10 +259,15 @@ impl Network {
         batch: &Batch,
         dropout: &mut Dropout,
     ) -> candle_core::Result<Vec<candle_core::Tensor>> {
+        let pooled = self.pool(batch, dropout)?; // (B, H)
+        self.heads.forward(&dropout.apply(&pooled)?)
+    }
+
+    /// The mean of each sequence's last hidden states, (B, H) in f32.
+    fn pool(&self, batch: &Batch, dropout: &mut Dropout) -> candle_core::Result<Tensor> {
         let hidden = self.encoder.forward(batch, dropout)?; // (N, H)
         let hidden = hidden.to_dtype(candle_core::DType::F32)?;
-        let pooled = self.encoder.mean_pool(&hidden, batch)?; // (B, H)
-        self.heads.forward(&dropout.apply(&pooled)?)
+        self.encoder.mean_pool(&hidden, batch)
     }
 
     /// Logits of every sequence, a row per head, in the sequences' order.
@@ -247,17 +276,32 @@ impl Network {
         sequences: &[Vec<u32>],
         batch_tokens: usize,
     ) -> candle_core::Result<Vec<Vec<Vec<f32>>>> {
+        let read = self.read(sequences, batch_tokens)?;
+        Ok(read.into_iter().map(|(_, logits)| logits).collect())
+    }
+
+    /// The pooled hidden states (H) of every sequence and its logits, a row per head, in the sequences'
+    /// order.
+    fn read(
+        &self,
+        sequences: &[Vec<u32>],
+        batch_tokens: usize,
+    ) -> candle_core::Result<Vec<(Vec<f32>, Vec<Vec<f32>>)>> {
         let lengths: Vec<usize> = sequences.iter().map(Vec::len).collect();
-        let mut logits = vec![Vec::new(); sequences.len()];
+        let mut read = vec![(Vec::new(), Vec::new()); sequences.len()];
         for group in group_by_length(&lengths, batch_tokens) {
             let batch = Batch::pack(group.iter().map(|&i| sequences[i].as_slice()));
-            for head in self.forward(&batch, &mut Dropout::off())? {
+            let pooled = self.pool(&batch, &mut Dropout::off())?;
+            for head in self.heads.forward(&pooled)? {
                 debug_assert_eq!(head.dim(D::Minus2)?, group.len());
                 for (&i, row) in group.iter().zip(head.to_vec2::<f32>()?) {
-                    logits[i].push(row);
+                    read[i].1.push(row);
                 }
             }
+            for (&i, row) in group.iter().zip(pooled.to_vec2::<f32>()?) {
+                read[i].0 = row;
+            }
         }
-        Ok(logits)
+        Ok(read)
     }
 }
