@@ -226,6 +226,7 @@ async fn setup(State(session): State<Arc<Session>>) -> Json<Value> {
         "annotator": settings.annotator,
         "suggest": settings.suggest,
         "decides": settings.queue == Queue::Disagreements,
+        "reviews": settings.queue == Queue::Review,
         "model": session.model(),
         "heads": heads,
     }))

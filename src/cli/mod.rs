@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use faultlens::issue::read::{Corpus, ReadOptions, ReadSummary, TableColumns};
 use faultlens::model::hub::{self, HubOptions};
 
+mod annotate;
 mod classify;
 mod collect;
 mod device;
@@ -36,6 +37,7 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Annotate(Box<annotate::Arguments>),
     Classify(classify::Arguments),
     Collect(collect::Arguments),
     Eval(eval::Arguments),
@@ -48,6 +50,7 @@ enum Command {
 impl Cli {
     pub fn run(self) -> Result<ExitCode> {
         match self.command {
+            Command::Annotate(arguments) => arguments.run(),
             Command::Classify(arguments) => arguments.run(),
             Command::Collect(arguments) => arguments.run(),
             Command::Eval(arguments) => arguments.run(),
