@@ -13,7 +13,10 @@ use crate::model::heads::softmax;
 use crate::taxonomy::Taxonomy;
 
 /// Steps of a fit: those after them change no rank.
-const STEPS: usize = 60;
+const STEPS: usize = 100;
+/// The feature that stands for the bias: as strong as the strongest direction of the others, or its
+/// curvature would keep every step small.
+const BIAS: f32 = 0.3;
 
 /// The issues to choose from, as numbers.
 #[derive(Debug, Clone)]
@@ -155,7 +158,7 @@ fn largest_eigenvalue(features: &Array2<f32>) -> f32 {
 }
 
 fn with_bias(features: Array2<f32>) -> Array2<f32> {
-    let ones = Array2::ones((features.nrows(), 1));
+    let ones = Array2::from_elem((features.nrows(), 1), BIAS);
     ndarray::concatenate![Axis(1), features, ones]
 }
 

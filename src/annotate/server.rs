@@ -75,26 +75,25 @@ impl Server {
         session: Arc<Session>,
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> io::Result<()> {
+        let at = |path: &str| format!("/{}/{path}", self.secret);
         let routes = Router::new()
-            .route("/", get(|| page("text/html; charset=utf-8", PAGE)))
-            .route("/style.css", get(|| page("text/css; charset=utf-8", STYLE)))
-            .route("/script.js", get(|| page("text/javascript; charset=utf-8", SCRIPT)))
-            .route("/setup", get(setup))
-            .route("/status", get(status))
-            .route("/next", get(next))
-            .route("/issue", get(issue))
-            .route("/suggestion", get(suggestion))
-            .route("/search", get(search))
-            .route("/label", post(label))
-            .route("/skip", post(skip))
-            .route("/undo", post(undo))
+            .route(&at(""), get(|| page("text/html; charset=utf-8", PAGE)))
+            .route(&at("style.css"), get(|| page("text/css; charset=utf-8", STYLE)))
+            .route(&at("script.js"), get(|| page("text/javascript; charset=utf-8", SCRIPT)))
+            .route(&at("setup"), get(setup))
+            .route(&at("status"), get(status))
+            .route(&at("next"), get(next))
+            .route(&at("issue"), get(issue))
+            .route(&at("suggestion"), get(suggestion))
+            .route(&at("search"), get(search))
+            .route(&at("label"), post(label))
+            .route(&at("skip"), post(skip))
+            .route(&at("undo"), post(undo))
             .layer(DefaultBodyLimit::max(REQUEST_BYTES))
             .with_state(session);
         let port = self.address.port();
         let hosts = ["127.0.0.1", "localhost", "[::1]"].map(|host| format!("{host}:{port}"));
-        let app = Router::new()
-            .nest(&format!("/{}", self.secret), routes)
-            .layer(from_fn_with_state(Arc::new(hosts), guard));
+        let app = routes.layer(from_fn_with_state(Arc::new(hosts), guard));
         axum::serve(self.listener, app)
             .with_graceful_shutdown(stop)
             .await
