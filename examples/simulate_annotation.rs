@@ -9,7 +9,7 @@
 //! Without --gold, a quarter of the annotations is held out to measure on: that is where settings are
 //! chosen. With it, gold measures them, once.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::PathBuf;
 
@@ -17,7 +17,7 @@ use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device};
 use candle_nn::VarBuilder;
 use clap::Parser;
-use faultlens::annotate::learner::{Labelled, Learner, Pool, applies, word_features};
+use faultlens::annotate::learner::{Labelled, Learner, Pool};
 use faultlens::annotate::queue::{Uncertainty, diverse, uncertain};
 use faultlens::annotation::{Annotation, Coverage, read_annotations};
 use faultlens::eval::metrics::ConfusionMatrix;
@@ -132,7 +132,12 @@ fn main() -> Result<()> {
     let curves: Vec<Vec<Vec<f64>>> = runs
         .par_iter()
         .map(|(strategy, seed)| {
-            Ok(curve(&world, &Strategy::parse(strategy)?, *seed, arguments.variance))
+            Ok(curve(
+                &world,
+                &Strategy::parse(strategy)?,
+                *seed,
+                arguments.variance,
+            ))
         })
         .collect::<Result<_>>()?;
     let seeds = arguments.seeds as usize;
@@ -141,7 +146,10 @@ fn main() -> Result<()> {
     if let Some(path) = &arguments.output {
         let json = serde_json::to_string(&report)? + "\n";
         fs::write(path.with_extension("json"), json)?;
-        fs::write(path.with_extension("md"), markdown(&world.taxonomy, &report))?;
+        fs::write(
+            path.with_extension("md"),
+            markdown(&world.taxonomy, &report),
+        )?;
     }
     println!("{}", markdown(&world.taxonomy, &report));
     Ok(())
@@ -156,7 +164,10 @@ fn curve(world: &World, strategy: &Strategy, seed: u64, variance: f32) -> Vec<Ve
     let mut learner = Learner::new(taxonomy, pool.features.ncols(), variance);
     let mut curve = Vec::new();
     loop {
-        let labelled: Vec<Labelled> = known.iter().map(|&p| (p, world.labels[p].as_slice())).collect();
+        let labelled: Vec<Labelled> = known
+            .iter()
+            .map(|&p| (p, world.labels[p].as_slice()))
+            .collect();
         learner.fit(pool, &labelled);
         curve.push(kappas(world, &learner));
         if known.len() >= END.min(pool.len()) {
@@ -179,7 +190,6 @@ fn curve(world: &World, strategy: &Strategy, seed: u64, variance: f32) -> Vec<Ve
 fn kappas(world: &World, learner: &Learner) -> Vec<f64> {
     let probabilities = learner.probabilities(&world.measured);
     let mut said: Vec<Vec<Option<usize>>> = vec![Vec::new(); world.measured.len()];
-    debug_assert_eq!(applies(&world.taxonomy, &probabilities).len(), probabilities.len());
     for (head, probabilities) in probabilities.iter().enumerate() {
         for (row, said) in probabilities.rows().into_iter().zip(&mut said) {
             let best = (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b]));
@@ -192,7 +202,9 @@ fn kappas(world: &World, learner: &Learner) -> Vec<f64> {
             let none = definition.labels.len();
             let class = |labels: &Vec<Option<usize>>| labels[head].unwrap_or(none);
             let pairs = world.truth.iter().map(class).zip(said.iter().map(class));
-            ConfusionMatrix::from_pairs(pairs, none + 1).kappa().unwrap_or(0.0)
+            ConfusionMatrix::from_pairs(pairs, none + 1)
+                .kappa()
+                .unwrap_or(0.0)
         })
         .collect()
 }
@@ -201,7 +213,8 @@ fn mean(curves: &[Vec<Vec<f64>>]) -> Vec<Vec<f64>> {
     let mut mean = curves[0].clone();
     for (step, heads) in mean.iter_mut().enumerate() {
         for (head, value) in heads.iter_mut().enumerate() {
-            *value = curves.iter().map(|curve| curve[step][head]).sum::<f64>() / curves.len() as f64;
+            *value =
+                curves.iter().map(|curve| curve[step][head]).sum::<f64>() / curves.len() as f64;
         }
     }
     mean
@@ -224,19 +237,27 @@ fn report(
     means: &[Vec<Vec<f64>>],
     curves: &[Vec<Vec<f64>>],
 ) -> Value {
-    let heads: Vec<&str> = taxonomy.heads.iter().map(|head| head.name.as_str()).collect();
-    let labels: Vec<usize> = (0..means[0].len()).map(|step| START + step * BATCH).collect();
+    let heads: Vec<&str> = taxonomy
+        .heads
+        .iter()
+        .map(|head| head.name.as_str())
+        .collect();
+    let labels: Vec<usize> = (0..means[0].len())
+        .map(|step| START + step * BATCH)
+        .collect();
     let random = &means[0];
     let strategies = arguments.strategies.iter().zip(means).enumerate();
     let strategies = strategies.map(|(index, (name, mean))| {
         let seeds = arguments.seeds as usize;
         // What random choice has with so many labels, and how many this strategy needs for it.
-        let needs = [500, 750, 1000, 1250, 1500].into_iter().filter_map(|count| {
-            let step = labels.iter().position(|&labels| labels == count)?;
-            let needed = (0..heads.len()).map(|head| reaches(mean, head, random[step][head]));
-            let needed: Vec<Option<f64>> = needed.map(|n| n.map(f64::round)).collect();
-            Some(json!({ "random": count, "needed": needed }))
-        });
+        let needs = [500, 750, 1000, 1250, 1500]
+            .into_iter()
+            .filter_map(|count| {
+                let step = labels.iter().position(|&labels| labels == count)?;
+                let needed = (0..heads.len()).map(|head| reaches(mean, head, random[step][head]));
+                let needed: Vec<Option<f64>> = needed.map(|n| n.map(f64::round)).collect();
+                Some(json!({ "random": count, "needed": needed }))
+            });
         json!({
             "strategy": name,
             "kappa": mean,
@@ -256,7 +277,11 @@ fn report(
 }
 
 fn markdown(taxonomy: &Taxonomy, report: &Value) -> String {
-    let heads: Vec<&str> = taxonomy.heads.iter().map(|head| head.name.as_str()).collect();
+    let heads: Vec<&str> = taxonomy
+        .heads
+        .iter()
+        .map(|head| head.name.as_str())
+        .collect();
     let strategies = report["strategies"].as_array().expect("a list");
     let mut text = format!(
         "Cohen's kappa on {}, mean of {} seeds, {}.\n\n| labels |",
@@ -272,7 +297,8 @@ fn markdown(taxonomy: &Taxonomy, report: &Value) -> String {
     for (step, count) in labels.iter().enumerate() {
         text += &format!("| {count} |");
         for strategy in strategies {
-            let kappas = (0..heads.len()).map(|h| strategy["kappa"][step][h].as_f64().unwrap_or(0.0));
+            let kappas =
+                (0..heads.len()).map(|h| strategy["kappa"][step][h].as_f64().unwrap_or(0.0));
             let kappas: Vec<String> = kappas.map(|kappa| format!("{kappa:.3}")).collect();
             text += &format!(" {} |", kappas.join(" / "));
         }
@@ -290,7 +316,9 @@ fn markdown(taxonomy: &Taxonomy, report: &Value) -> String {
         for strategy in &strategies[1..] {
             let needed = (0..heads.len()).map(|head| {
                 let needed = strategy["needs"][row]["needed"][head].as_f64();
-                needed.map_or("never".into(), |n| format!("{n} ({:.0} %)", 100.0 * n / count))
+                needed.map_or("never".into(), |n| {
+                    format!("{n} ({:.0} %)", 100.0 * n / count)
+                })
             });
             text += &format!(" {} |", needed.collect::<Vec<String>>().join(" / "));
         }
@@ -314,22 +342,38 @@ fn world(
     let found = |annotation: &&Annotation| issues.contains_key(&annotation.id);
     let pool: Vec<&Annotation> = annotations.iter().filter(found).collect();
     let measured: Vec<&Annotation> = measured.iter().filter(found).collect();
-    let all: Vec<&Issue> = pool.iter().chain(&measured).map(|a| &issues[&a.id]).collect();
+    let all: Vec<&Issue> = pool
+        .iter()
+        .chain(&measured)
+        .map(|a| &issues[&a.id])
+        .collect();
     let embeddings = embeddings(arguments, &all)?;
     let words: Vec<f32> = all
         .par_iter()
-        .flat_map_iter(|issue| word_features(&condense(&issue.title, &issue.body, TOKENS), arguments.words))
+        .flat_map_iter(|issue| {
+            word_features(
+                &condense(&issue.title, &issue.body, TOKENS),
+                arguments.words,
+            )
+        })
         .collect();
     let words = Array2::from_shape_vec((all.len(), arguments.words), words)?;
-    let features = concatenate![Axis(1), Pool::normalised(embeddings), Pool::normalised(words)];
+    let features = concatenate![
+        Axis(1),
+        Pool::normalised(embeddings),
+        Pool::normalised(words)
+    ];
     let part = |rows: Vec<usize>| {
         let heads = taxonomy.heads.iter();
         Pool {
-            offsets: heads.map(|h| Array2::zeros((rows.len(), h.labels.len()))).collect(),
+            offsets: heads
+                .map(|h| Array2::zeros((rows.len(), h.labels.len())))
+                .collect(),
             features: features.select(Axis(0), &rows),
         }
     };
-    let labels = |annotations: &[&Annotation]| annotations.iter().map(|a| a.labels.clone()).collect();
+    let labels =
+        |annotations: &[&Annotation]| annotations.iter().map(|a| a.labels.clone()).collect();
     Ok(World {
         pool: part((0..pool.len()).collect()),
         measured: part((pool.len()..all.len()).collect()),
@@ -360,7 +404,9 @@ fn embeddings(arguments: &Arguments, issues: &[&Issue]) -> Result<Array2<f32>> {
             .map(|issue| {
                 let text = condense(&issue.title, &issue.body, TOKENS);
                 let encoding = tokenizer.encode_fast(text, true);
-                encoding.map(|e| e.get_ids().to_vec()).map_err(|e| anyhow::anyhow!("{e}"))
+                encoding
+                    .map(|e| e.get_ids().to_vec())
+                    .map_err(|e| anyhow::anyhow!("{e}"))
             })
             .collect::<Result<_>>()?;
         let lengths: Vec<usize> = sequences.iter().map(Vec::len).collect();
@@ -376,11 +422,36 @@ fn embeddings(arguments: &Arguments, issues: &[&Issue]) -> Result<Array2<f32>> {
         }
         fs::write(&arguments.cache, serde_json::to_vec(&known)?)?;
     }
-    let row = |id: &IssueId| known.get(&id.to_string()).context("every issue is embedded");
+    let row = |id: &IssueId| {
+        known
+            .get(&id.to_string())
+            .context("every issue is embedded")
+    };
     let width = known.values().next().map_or(0, Vec::len);
     let mut rows = Array2::zeros((issues.len(), width));
     for (mut to, issue) in rows.rows_mut().into_iter().zip(issues) {
         to.assign(&ndarray::ArrayView1::from(row(&issue.id)?));
     }
     Ok(rows)
+}
+
+/// A text's words in `dimensions` numbers of length 1: a sign and a place for every word by its hash
+/// (Weinberger et al. 2009). The base encoder was not trained on issues and reads error codes badly.
+fn word_features(text: &str, dimensions: usize) -> Vec<f32> {
+    let text = text.to_lowercase();
+    let words = text.split(|c: char| !c.is_alphanumeric() && c != '_');
+    let mut counts = BTreeMap::<&str, f32>::new();
+    for word in words.filter(|word| !word.is_empty()) {
+        *counts.entry(word).or_default() += 1.0;
+    }
+    let mut features = vec![0f32; dimensions];
+    for (word, count) in counts {
+        // FNV-1a, 64 bits.
+        let hash = word.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        let sign = if hash >> 63 == 0 { 1.0 } else { -1.0 };
+        features[(hash >> 20) as usize % dimensions] += sign * (1.0 + count.ln());
+    }
+    features
 }

@@ -35,7 +35,8 @@ impl Agreement {
         let pairs: Vec<_> = pairs.collect();
         let heads = taxonomy.heads.iter().enumerate().map(|(index, head)| {
             let classes_of = pairs.iter().map(|(a, b)| {
-                let class = |annotation: &Annotation| class(taxonomy, index, annotation.labels[index]);
+                let class =
+                    |annotation: &Annotation| class(taxonomy, index, annotation.labels[index]);
                 (class(a), class(b))
             });
             let matrix = ConfusionMatrix::from_pairs(classes_of, classes(head));

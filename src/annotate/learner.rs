@@ -6,8 +6,6 @@
 //! (Nesterov 1983, with the restarts of O'Donoghue and Candès 2015).
 
 use ndarray::{Array1, Array2, ArrayView1, Axis, s};
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 
 use crate::model::heads::softmax;
 use crate::taxonomy::Taxonomy;
@@ -188,28 +186,134 @@ pub fn applies(taxonomy: &Taxonomy, probabilities: &[Array2<f32>]) -> Vec<Array1
     applies
 }
 
-/// A text's words in `dimensions` numbers of length 1: a sign and a place drawn for every word from its
-/// hash (Weinberger et al. 2009). Beside an encoder that was not fine-tuned, which reads error codes
-/// badly.
-pub fn word_features(text: &str, dimensions: usize) -> Vec<f32> {
-    let mut features = vec![0f32; dimensions];
-    let text = text.to_lowercase();
-    let words = text.split(|c: char| !c.is_alphanumeric() && c != '_');
-    let mut counts = std::collections::BTreeMap::<&str, f32>::new();
-    for word in words.filter(|word| !word.is_empty()) {
-        *counts.entry(word).or_default() += 1.0;
-    }
-    for (word, count) in counts {
-        let seed = word.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TAXONOMY: &str = r#"
+[[heads]]
+name = "kind"
+title = "Kind"
+definition = ""
+labels = [
+    { name = "bug", title = "Bug", definition = "" },
+    { name = "feature", title = "Feature", definition = "" },
+]
+
+[[heads]]
+name = "area"
+title = "Area"
+definition = ""
+applies_when = { head = "kind", labels = ["bug"] }
+labels = [
+    { name = "gpu", title = "GPU", definition = "" },
+    { name = "api", title = "API", definition = "" },
+]
+"#;
+
+    /// Issues on a ring: the upper half are bugs, of which the right are of the GPU.
+    fn ring(offsets: f32) -> (Taxonomy, Pool, Vec<Vec<Option<usize>>>) {
+        let angles: Vec<f32> = (0..40).map(|i| (i as f32 + 0.5) * 0.1571).collect();
+        let features = Array2::from_shape_fn((40, 2), |(i, side)| match side {
+            0 => angles[i].cos(),
+            _ => angles[i].sin(),
         });
-        let mut random = ChaCha8Rng::seed_from_u64(seed);
-        let sign = if random.random::<bool>() { 1.0 } else { -1.0 };
-        features[random.random_range(0..dimensions)] += sign * (1.0 + count.ln());
+        let labels = angles.iter().map(|angle| match angle.sin() > 0.0 {
+            true => vec![Some(0), Some(usize::from(angle.cos() < 0.0))],
+            false => vec![Some(1), None],
+        });
+        let labels = labels.collect();
+        let offset = Array2::from_shape_fn((40, 2), |(_, label)| offsets * label as f32);
+        let pool = Pool {
+            features,
+            offsets: vec![offset.clone(), offset],
+        };
+        (
+            Taxonomy::from_toml(TAXONOMY, "taxonomy").unwrap(),
+            pool,
+            labels,
+        )
     }
-    let norm = features.iter().map(|x| x * x).sum::<f32>().sqrt();
-    if norm > 0.0 {
-        features.iter_mut().for_each(|x| *x /= norm);
+
+    fn fitted(
+        variance: f32,
+        offsets: f32,
+        every: usize,
+    ) -> (Vec<Array2<f32>>, Vec<Vec<Option<usize>>>) {
+        let (taxonomy, pool, labels) = ring(offsets);
+        let known: Vec<Labelled> = (0..40)
+            .step_by(every)
+            .map(|place| (place, labels[place].as_slice()))
+            .collect();
+        let mut learner = Learner::new(&taxonomy, 2, variance);
+        learner.fit(&pool, &known);
+        (learner.probabilities(&pool), labels)
     }
-    features
+
+    #[test]
+    fn a_few_labels_teach_the_rest_and_a_head_only_where_it_applies() {
+        let (probabilities, labels) = fitted(100.0, 0.0, 4);
+        for (head, probabilities) in probabilities.iter().enumerate() {
+            let right = (0..40).filter(|&place| {
+                labels[place][head].is_none_or(|label| probabilities[[place, label]] > 0.5)
+            });
+            assert!(right.count() >= 36, "{head}");
+        }
+    }
+
+    #[test]
+    fn without_labels_the_logits_known_before_decide() {
+        let (taxonomy, pool, _) = ring(3.0);
+        let mut learner = Learner::new(&taxonomy, 2, 1.0);
+        learner.fit(&pool, &[]);
+        let expected = 1.0 / (1.0 + 3f32.exp());
+        for p in learner.probabilities(&pool)[0].column(0) {
+            assert!((p - expected).abs() < 1e-6);
+        }
+    }
+
+    #[test]
+    fn without_freedom_the_features_say_nothing() {
+        let (probabilities, _) = fitted(1e-6, 3.0, 4);
+        assert!(probabilities[0].column(0).std(0.0) < 1e-3);
+        let (probabilities, _) = fitted(100.0, 3.0, 4);
+        assert!(probabilities[0].column(0).std(0.0) > 0.1);
+    }
+
+    #[test]
+    fn the_fit_is_a_minimum() {
+        // Moving any weight of the fit makes the objective worse.
+        let (taxonomy, pool, labels) = ring(0.0);
+        let known: Vec<Labelled> = (0..40).map(|p| (p, labels[p].as_slice())).collect();
+        let mut learner = Learner::new(&taxonomy, 2, 1.0);
+        (0..5).for_each(|_| learner.fit(&pool, &known));
+        let objective = |learner: &Learner| {
+            let probabilities = &learner.probabilities(&pool)[0];
+            let loss: f32 = (0..40)
+                .map(|place| -probabilities[[place, labels[place][0].unwrap()]].ln())
+                .sum();
+            let weights = learner.weights[0].slice(s![..2, ..]).to_owned();
+            loss + 0.5 * (&weights * &weights).sum()
+        };
+        let least = objective(&learner);
+        for index in 0..6 {
+            for step in [-0.05, 0.05] {
+                let mut moved = learner.clone();
+                moved.weights[0][[index / 2, index % 2]] += step;
+                assert!(objective(&moved) > least, "{index} {step}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_conditional_head_applies_as_probably_as_its_condition() {
+        let taxonomy = ring(0.0).0;
+        let probabilities = [
+            Array2::from_shape_vec((2, 2), vec![0.75, 0.25, 0.5, 0.5]).unwrap(),
+            Array2::from_elem((2, 2), 0.5),
+        ];
+        let applies = applies(&taxonomy, &probabilities);
+        assert_eq!(applies[0].to_vec(), [1.0, 1.0]);
+        assert_eq!(applies[1].to_vec(), [0.75, 0.5]);
+    }
 }

@@ -20,9 +20,42 @@ const SHOWN_BYTES: usize = 200_000;
 /// What an issue may show. Images, styles, classes, ids and forms are not in it.
 static SANITIZER: LazyLock<Builder<'static>> = LazyLock::new(|| {
     let tags = [
-        "a", "b", "blockquote", "br", "code", "dd", "del", "details", "dl", "dt", "em", "h1", "h2",
-        "h3", "h4", "h5", "h6", "hr", "i", "kbd", "li", "ol", "p", "pre", "s", "strong", "sub",
-        "summary", "sup", "table", "tbody", "td", "th", "thead", "tr", "ul",
+        "a",
+        "b",
+        "blockquote",
+        "br",
+        "code",
+        "dd",
+        "del",
+        "details",
+        "dl",
+        "dt",
+        "em",
+        "h1",
+        "h2",
+        "h3",
+        "h4",
+        "h5",
+        "h6",
+        "hr",
+        "i",
+        "kbd",
+        "li",
+        "ol",
+        "p",
+        "pre",
+        "s",
+        "strong",
+        "sub",
+        "summary",
+        "sup",
+        "table",
+        "tbody",
+        "td",
+        "th",
+        "thead",
+        "tr",
+        "ul",
     ];
     let mut builder = Builder::empty();
     builder
@@ -45,7 +78,8 @@ pub fn safe_html(text: &str) -> String {
         true => (&text[..text.floor_char_boundary(SHOWN_BYTES)], true),
         false => (text.as_str(), false),
     };
-    let options = Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH | Options::ENABLE_TASKLISTS;
+    let options =
+        Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH | Options::ENABLE_TASKLISTS;
     let events = Parser::new_ext(shown, options);
     let mut unsafe_html = String::with_capacity(shown.len() * 2);
     html::push_html(&mut unsafe_html, Shown::new(events));
@@ -203,18 +237,28 @@ mod tests {
     #[test]
     fn markdown_is_shown_and_long_code_is_closed() {
         let html = safe_html("# T\n\n| a |\n|---|\n| `b` |\n\n- [x] done\n\n```\nshort\n```\n");
-        for part in ["<h1>T</h1>", "<td><code>b</code></td>", "☑ done", "<pre><code>short"] {
+        for part in [
+            "<h1>T</h1>",
+            "<td><code>b</code></td>",
+            "☑ done",
+            "<pre><code>short",
+        ] {
             assert!(html.contains(part), "{part}: {html}");
         }
         assert!(!html.contains("<details>"));
         let html = safe_html(&format!("```\n{}```\nafter", "line\n".repeat(40)));
-        assert!(html.contains("<details><summary>40 lines</summary>"), "{html}");
+        assert!(
+            html.contains("<details><summary>40 lines</summary>"),
+            "{html}"
+        );
         assert!(html.ends_with("</details>\n<p>after</p>\n"), "{html}");
     }
 
     #[test]
     fn environment_dumps_are_closed_and_markdown_within_them_is_read() {
-        let html = safe_html("<details open onclick=\"x()\">\n<summary>env</summary>\n\n**b**\n\n</details>\n\nrest");
+        let html = safe_html(
+            "<details open onclick=\"x()\">\n<summary>env</summary>\n\n**b**\n\n</details>\n\nrest",
+        );
         assert!(html.contains("<details>\n<summary>env</summary>"), "{html}");
         assert!(html.contains("<strong>b</strong>"), "{html}");
     }
@@ -244,8 +288,25 @@ mod tests {
             for tag in &tags {
                 let tag = tag.split('>').next().unwrap();
                 for bad in [
-                    "script", "img", "svg", "iframe", "style", "link", "base", "form", "input", "audio",
-                    "video", "object", "embed", "id=", "class=", " on", "javascript:", "data:", "src",
+                    "script",
+                    "img",
+                    "svg",
+                    "iframe",
+                    "style",
+                    "link",
+                    "base",
+                    "form",
+                    "input",
+                    "audio",
+                    "video",
+                    "object",
+                    "embed",
+                    "id=",
+                    "class=",
+                    " on",
+                    "javascript:",
+                    "data:",
+                    "src",
                 ] {
                     assert!(!tag.contains(bad), "{text}: {html}");
                 }
@@ -260,7 +321,10 @@ mod tests {
 
     #[test]
     fn colours_of_terminals_and_turned_directions_are_dropped() {
-        assert_eq!(printable("\u{1b}[1;31mred\u{1b}[0m\u{202e}x\u{0}\ty\r\n"), "redx\ty\n");
+        assert_eq!(
+            printable("\u{1b}[1;31mred\u{1b}[0m\u{202e}x\u{0}\ty\r\n"),
+            "redx\ty\n"
+        );
         assert_eq!(printable("\u{1b}[31\nline"), "\nline");
     }
 

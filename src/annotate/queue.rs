@@ -137,7 +137,8 @@ pub fn uncertain(
     count: usize,
     settings: &Uncertainty,
 ) -> Vec<usize> {
-    let uncertainty = uncertainty(taxonomy, probabilities, settings).mapv(|u| u.powf(settings.power));
+    let uncertainty =
+        uncertainty(taxonomy, probabilities, settings).mapv(|u| u.powf(settings.power));
     let squares: Array1<f32> = pool.features.map_axis(Axis(1), |row| row.dot(&row));
     let mut distances = Array1::<f32>::ones(pool.len());
     let mut open = is_open.to_vec();
@@ -157,4 +158,104 @@ pub fn uncertain(
         }
     }
     chosen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::issue::IssueId;
+    use crate::taxonomy::{Condition, Head, Label};
+
+    fn issue(repo: &str, number: u64) -> Issue {
+        Issue {
+            id: IssueId {
+                repo: repo.into(),
+                number,
+            },
+            title: String::new(),
+            body: String::new(),
+            created_at: None,
+        }
+    }
+
+    #[test]
+    fn every_beginning_of_the_random_order_has_each_repository_in_its_share() {
+        let mut issues: Vec<Issue> = (0..300).map(|n| issue("o/large", n)).collect();
+        issues.extend((0..100).map(|n| issue("o/small", n)));
+        let order = random(&issues, 1);
+        assert_eq!(order, random(&issues, 1));
+        assert_ne!(order, random(&issues, 2));
+        for count in [20, 40, 100, 200] {
+            let small = order[..count].iter().filter(|&&place| place >= 300).count();
+            assert!(small.abs_diff(count / 4) <= 2, "{small} of {count}");
+        }
+        let mut all = order;
+        all.sort_unstable();
+        assert_eq!(all, (0..400).collect::<Vec<_>>());
+    }
+
+    fn pool(features: &[[f32; 2]]) -> Pool {
+        Pool {
+            features: Array2::from(features.to_vec()),
+            offsets: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_diverse_come_from_afar() {
+        let pool = pool(&[[0.0, 0.0], [0.1, 0.0], [5.0, 0.0], [5.1, 0.0], [0.0, 3.0]]);
+        assert_eq!(
+            diverse(&pool, &[0], &[false, true, true, true, true], 2),
+            [3, 4]
+        );
+        assert_eq!(
+            diverse(&pool, &[0], &[false, true, false, false, false], 9),
+            [1]
+        );
+    }
+
+    /// A kind, and an area where the kind is the first.
+    fn taxonomy() -> Taxonomy {
+        let head = |name: &str, applies_when| Head {
+            name: name.into(),
+            applies_when,
+            labels: vec![Label::default(), Label::default()],
+            ..Head::default()
+        };
+        let condition = Condition {
+            head: 0,
+            labels: vec![0],
+        };
+        Taxonomy {
+            heads: vec![head("kind", None), head("area", Some(condition))],
+        }
+    }
+
+    #[test]
+    fn uncertainty_counts_where_the_head_applies() {
+        let kind = Array2::from(vec![[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]]);
+        let area = Array2::from(vec![[0.6, 0.4], [0.6, 0.4], [1.0, 0.0]]);
+        let found = uncertainty(&taxonomy(), &[kind, area], &Uncertainty::default());
+        for (found, expected) in found.iter().zip([0.8, 0.0, 1.0]) {
+            assert!((found - expected).abs() < 1e-6, "{found}");
+        }
+    }
+
+    #[test]
+    fn a_batch_asks_no_question_twice() {
+        let pool = pool(&[[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]);
+        let kind = Array2::from(vec![[0.5, 0.5], [0.5, 0.5], [0.6, 0.4], [1.0, 0.0]]);
+        let area = Array2::from_elem((4, 2), 0.5);
+        let chosen = |is_open: [bool; 4]| {
+            let settings = Uncertainty {
+                heads: vec![1.0, 0.0],
+                ..Uncertainty::default()
+            };
+            let probabilities = [kind.clone(), area.clone()];
+            uncertain(&taxonomy(), &pool, &probabilities, &is_open, 2, &settings)
+        };
+        // The other of the twins is as uncertain, but answered with the first.
+        assert_eq!(chosen([true; 4]), [1, 2]);
+        assert_eq!(chosen([false, false, false, true]), [3]);
+    }
 }

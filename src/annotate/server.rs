@@ -78,8 +78,14 @@ impl Server {
         let at = |path: &str| format!("/{}/{path}", self.secret);
         let routes = Router::new()
             .route(&at(""), get(|| page("text/html; charset=utf-8", PAGE)))
-            .route(&at("style.css"), get(|| page("text/css; charset=utf-8", STYLE)))
-            .route(&at("script.js"), get(|| page("text/javascript; charset=utf-8", SCRIPT)))
+            .route(
+                &at("style.css"),
+                get(|| page("text/css; charset=utf-8", STYLE)),
+            )
+            .route(
+                &at("script.js"),
+                get(|| page("text/javascript; charset=utf-8", SCRIPT)),
+            )
             .route(&at("setup"), get(setup))
             .route(&at("status"), get(status))
             .route(&at("next"), get(next))
@@ -103,7 +109,11 @@ impl Server {
 /// Refuses what does not come from the page, and gives every answer its headers.
 async fn guard(State(hosts): State<Arc<[String; 3]>>, request: Request, next: Next) -> Response {
     let headers = request.headers();
-    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let text = |name| {
+        headers
+            .get(name)
+            .and_then(|value: &HeaderValue| value.to_str().ok())
+    };
     let host = text(header::HOST).filter(|host| hosts.iter().any(|own| own == host));
     let own_origin = host.map(|host| format!("http://{host}"));
     let origin = text(header::ORIGIN);

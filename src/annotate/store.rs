@@ -129,6 +129,11 @@ impl Store {
         self.current.get(id).map(|&line| &self.lines[line])
     }
 
+    /// The label given last.
+    pub fn last(&self) -> Option<&Annotation> {
+        self.lines.last()
+    }
+
     /// How many issues are labelled.
     pub fn len(&self) -> usize {
         self.current.len()
@@ -281,7 +286,11 @@ fn create(path: &Path) -> io::Result<()> {
     if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
         fs::create_dir_all(parent)?;
     }
-    File::options().append(true).create(true).open(path)?.sync_all()?;
+    File::options()
+        .append(true)
+        .create(true)
+        .open(path)?
+        .sync_all()?;
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
     // Not every system can be asked for that.
     if let Ok(folder) = File::open(folder.unwrap_or(Path::new("."))) {
@@ -298,7 +307,10 @@ fn lock_path(path: &Path) -> PathBuf {
 /// Removes a last line that has no end and is no JSON, and says how long it was.
 fn cut_torn_line(path: &Path) -> io::Result<usize> {
     let text = fs::read(path)?;
-    let start = text.iter().rposition(|&b| b == b'\n').map_or(0, |end| end + 1);
+    let start = text
+        .iter()
+        .rposition(|&b| b == b'\n')
+        .map_or(0, |end| end + 1);
     let last = &text[start..];
     if last.is_empty() || serde_json::from_slice::<serde_json::Value>(last).is_ok() {
         return Ok(0);
@@ -414,13 +426,19 @@ labels = [
         store.add(label(1, 0)).unwrap();
         let good = text(&store);
         fs::write(store.path(), format!("{good}oops\n")).unwrap();
-        assert!(matches!(store.add(label(2, 0)), Err(StoreError::Invalid(_))));
+        assert!(matches!(
+            store.add(label(2, 0)),
+            Err(StoreError::Invalid(_))
+        ));
         assert_eq!(text(&store), format!("{good}oops\n"));
         fs::write(store.path(), &good).unwrap();
         store.add(label(2, 0)).unwrap();
         assert_eq!(store.len(), 2);
         fs::remove_file(store.path()).unwrap();
-        assert!(matches!(store.add(label(3, 0)), Err(StoreError::Gone { .. })));
+        assert!(matches!(
+            store.add(label(3, 0)),
+            Err(StoreError::Gone { .. })
+        ));
     }
 
     #[test]

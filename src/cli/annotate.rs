@@ -126,13 +126,21 @@ impl Arguments {
 
     fn check(&self) -> Result<()> {
         if self.queue == QueueChoice::Disagreements && self.beside.len() != 2 {
-            bail!("--queue disagreements decides between two annotators: give both files with --beside");
+            bail!(
+                "--queue disagreements decides between two annotators: give both files with --beside"
+            );
         }
         if (self.queue == QueueChoice::Review) != self.suspects.is_some() {
-            bail!("--queue review and --suspects go together: the file is what `train --suspects` writes");
+            bail!(
+                "--queue review and --suspects go together: the file is what `train --suspects` writes"
+            );
         }
         let own = self.labels.canonicalize().ok();
-        if let Some(file) = self.beside.iter().find(|f| own.is_some() && f.canonicalize().ok() == own) {
+        if let Some(file) = self
+            .beside
+            .iter()
+            .find(|f| own.is_some() && f.canonicalize().ok() == own)
+        {
             bail!(
                 "{} is --labels too: every annotator has a file of their own",
                 file.display()
@@ -186,7 +194,9 @@ impl Arguments {
         );
         let session = Arc::new(session);
         if session.status()?.total == 0 {
-            bail!("there is nothing to label: none of the issues is one that the other files call for");
+            bail!(
+                "there is nothing to label: none of the issues is one that the other files call for"
+            );
         }
         self.run_server(&session)?;
         let status = session.status()?;
@@ -243,7 +253,11 @@ impl Arguments {
         };
         let settled = settle(&own, between);
         write(output, &lines(&settled.annotations, &taxonomy))?;
-        let mut text = format!("{} annotations in {}\n", settled.annotations.len(), output.display());
+        let mut text = format!(
+            "{} annotations in {}\n",
+            settled.annotations.len(),
+            output.display()
+        );
         if settled.undecided > 0 {
             let _ = writeln!(
                 text,
@@ -254,7 +268,9 @@ impl Arguments {
         }
         let heads = counts(&settled.annotations, &taxonomy);
         for (head, counts) in taxonomy.heads.iter().zip(heads) {
-            let counts = counts.iter().map(|(label, count)| format!("{label} {count}"));
+            let counts = counts
+                .iter()
+                .map(|(label, count)| format!("{label} {count}"));
             let counts: Vec<String> = counts.collect();
             let _ = writeln!(text, "  {}: {}", head.name, counts.join(", "));
         }
@@ -306,7 +322,9 @@ impl Arguments {
         };
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read {}", path.display()))?;
-        let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
+        let lines = (1..)
+            .zip(text.lines())
+            .filter(|(_, line)| !line.trim().is_empty());
         let suspects = lines.map(|(number, line)| {
             serde_json::from_str(line).with_context(|| {
                 let path = path.display();

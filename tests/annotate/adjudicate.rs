@@ -47,7 +47,10 @@ fn two_annotators_read_independently_and_a_third_decides() {
         press(&browser, &format!("1{}i{ENTER}", if i < 2 { 6 } else { 3 }));
     }
     let agreement = text(&browser, "agreement");
-    assert!(agreement.contains("ann and ben on 10 issues, kappa: kind"), "{agreement}");
+    assert!(
+        agreement.contains("ann and ben on 10 issues, kappa: kind"),
+        "{agreement}"
+    );
     // The first goes on, and the second's page notices.
     server.label(900011, "api");
     browser.wait("return document.getElementById('progress').textContent.startsWith('10 of 11')");
@@ -59,7 +62,10 @@ fn two_annotators_read_independently_and_a_third_decides() {
     server.interrupt();
 
     let read: Vec<Value> = lines(&second);
-    assert!(read.iter().all(|line| line["annotator"] == "ben" && line["root_cause"] == "unknown"));
+    assert!(
+        read.iter()
+            .all(|line| line["annotator"] == "ben" && line["root_cause"] == "unknown")
+    );
 
     let mut command = annotate(&gold);
     command.args(["--annotator", "cas", "--queue", "disagreements", "--beside"]);
@@ -67,7 +73,10 @@ fn two_annotators_read_independently_and_a_third_decides() {
     let server = Server::start(&mut command);
     open(&browser, &server);
     let readings = text(&browser, "readings");
-    assert!(readings.contains("Take ann’s x") && readings.contains("Take ben’s y"), "{readings}");
+    assert!(
+        readings.contains("Take ann’s x") && readings.contains("Take ben’s y"),
+        "{readings}"
+    );
     assert!(readings.contains("Category ≠\tmemory\tgpu"), "{readings}");
     press(&browser, &format!("y{ENTER}"));
     let one = shown(&browser);
@@ -82,18 +91,33 @@ fn two_annotators_read_independently_and_a_third_decides() {
     assert_eq!(decided[0]["category"], "gpu");
     assert_eq!(decided[0]["first"]["category"], "memory");
     assert_eq!(decided[0]["second"]["category"], "gpu");
-    assert_eq!((&decided[0]["adjudicated"], &decided[0]["annotator"]), (&json!(true), &json!("cas")));
-    assert_eq!((&decided[1]["kind"], &decided[1]["confidence"]), (&json!("feature"), &json!("low")));
+    assert_eq!(
+        (&decided[0]["adjudicated"], &decided[0]["annotator"]),
+        (&json!(true), &json!("cas"))
+    );
+    assert_eq!(
+        (&decided[1]["kind"], &decided[1]["confidence"]),
+        (&json!("feature"), &json!("low"))
+    );
 
     // What both agree on joins what was decided; the result is gold that can be measured on.
     let output = path("settled.jsonl");
     let exported = export(&gold, &[&first, &second], &output);
     let said = String::from_utf8(exported.stdout).unwrap();
     assert!(said.contains("10 annotations in "), "{said}");
-    assert!(said.contains("ann and ben on 10 issues agree: kind 1.000"), "{said}");
+    assert!(
+        said.contains("ann and ben on 10 issues agree: kind 1.000"),
+        "{said}"
+    );
     assert!(said.contains("faultlens train --from "), "{said}");
     let settled = lines(&output);
-    assert_eq!(settled.iter().filter(|line| line["adjudicated"] == true).count(), 2);
+    assert_eq!(
+        settled
+            .iter()
+            .filter(|line| line["adjudicated"] == true)
+            .count(),
+        2
+    );
     let eval = faultlens()
         .args(["eval", "--resamples", "0", "--gold"])
         .arg(&output)
@@ -101,7 +125,11 @@ fn two_annotators_read_independently_and_a_third_decides() {
         .arg(source("examples/labels.jsonl"))
         .output()
         .unwrap();
-    assert!(eval.status.success(), "{}", String::from_utf8_lossy(&eval.stderr));
+    assert!(
+        eval.status.success(),
+        "{}",
+        String::from_utf8_lossy(&eval.stderr)
+    );
 }
 
 #[test]
@@ -121,13 +149,23 @@ fn an_export_has_a_line_an_issue_and_says_what_is_left_to_decide() {
     }
     assert_eq!(lines(&first).len(), 6);
     assert!(export(&first, &[], &output).status.success());
-    let found: Vec<String> = lines(&output).iter().map(|l| l["category"].to_string()).collect();
+    let found: Vec<String> = lines(&output)
+        .iter()
+        .map(|l| l["category"].to_string())
+        .collect();
     assert_eq!(found, ["\"memory\"", "\"model\"", "\"build\""]);
-    assert!(lines(&output).iter().all(|line| line.get("revises").is_none()));
+    assert!(
+        lines(&output)
+            .iter()
+            .all(|line| line.get("revises").is_none())
+    );
 
     let exported = export(&path("none.jsonl"), &[&first, &second], &output);
     let said = String::from_utf8(exported.stdout).unwrap();
-    assert!(said.contains("1 issues that the two label differently are not decided"), "{said}");
+    assert!(
+        said.contains("1 issues that the two label differently are not decided"),
+        "{said}"
+    );
     assert_eq!(lines(&output).len(), 2);
 }
 
@@ -138,11 +176,20 @@ fn a_queue_without_what_it_needs_is_refused_at_once() {
     let refused = |arguments: &[&str], expected: &str| {
         let output = annotate(&file).args(arguments).output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
-        assert!(!output.status.success() && said.contains(expected), "{said}");
+        assert!(
+            !output.status.success() && said.contains(expected),
+            "{said}"
+        );
     };
-    refused(&["--queue", "disagreements"], "give both files with --beside");
+    refused(
+        &["--queue", "disagreements"],
+        "give both files with --beside",
+    );
     refused(&["--queue", "review"], "--suspects go together");
     refused(&["--suspects", "x"], "--suspects go together");
     fs::write(&file, "").unwrap();
-    refused(&["--beside", file.to_str().unwrap()], "every annotator has a file of their own");
+    refused(
+        &["--beside", file.to_str().unwrap()],
+        "every annotator has a file of their own",
+    );
 }

@@ -62,7 +62,11 @@ fn nothing_in_an_issue_runs_loads_or_breaks_the_page_which_answers_in_100_ms() {
     let file = mine(&folder);
     let mut command = faultlens();
     command.args(["annotate", "--no-open", "--annotator", "<b>ann</b>"]);
-    command.arg("--issues").arg(&issues).arg("--labels").arg(&file);
+    command
+        .arg("--issues")
+        .arg(&issues)
+        .arg("--labels")
+        .arg(&file);
     let server = Server::start(&mut command);
 
     // The best of three, because the machine may be busy.
@@ -75,7 +79,10 @@ fn nothing_in_an_issue_runs_loads_or_breaks_the_page_which_answers_in_100_ms() {
         tries.min().unwrap()
     };
     for number in 1..=bodies.len() {
-        let took = time(&format!("{}issue?repo=evil/evil&number={number}", server.url));
+        let took = time(&format!(
+            "{}issue?repo=evil/evil&number={number}",
+            server.url
+        ));
         assert!(took < Duration::from_millis(100), "{number}: {took:?}");
     }
     for path in ["", "next", "status", "search?words=title"] {

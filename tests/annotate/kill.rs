@@ -29,7 +29,10 @@ fn kill_9_at_twenty_random_moments_loses_no_acknowledged_label() {
         let after = Duration::from_micros(random.random_range(500..60_000));
         let killer = thread::spawn(move || {
             thread::sleep(after);
-            std::process::Command::new("kill").args(["-9", &pid]).status().unwrap();
+            std::process::Command::new("kill")
+                .args(["-9", &pid])
+                .status()
+                .unwrap();
         });
         loop {
             let number = numbers[random.random_range(0..numbers.len())];
@@ -57,7 +60,10 @@ fn kill_9_at_twenty_random_moments_loses_no_acknowledged_label() {
         }
         for (number, category) in &acknowledged {
             let is_open = open.is_some_and(|(n, c)| n == *number && found[number] == c);
-            assert!(found[number] == *category || is_open, "{number}: {category}");
+            assert!(
+                found[number] == *category || is_open,
+                "{number}: {category}"
+            );
         }
         if let Some((number, category)) = open
             && found.get(&number).is_some_and(|c| c == category)

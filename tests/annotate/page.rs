@@ -45,7 +45,10 @@ pub fn text(browser: &Browser, id: &str) -> String {
 pub fn is_quiet(browser: &Browser, server: &Server) {
     assert_eq!(browser.console(), [""; 0]);
     for url in browser.requests() {
-        assert!(url.starts_with(&server.origin()) || url == "data:,", "{url}");
+        assert!(
+            url.starts_with(&server.origin()) || url == "data:,",
+            "{url}"
+        );
     }
 }
 
@@ -72,12 +75,27 @@ fn thirty_issues_are_labelled_by_keyboard_undone_and_still_there_after_a_reload(
     open(&browser, &server);
     // What is pressed, and what that is to mean.
     let cases = [
-        (format!("13a{ENTER}"), json!(["bug", "memory", "communication", "high"])),
-        (format!("2l{ENTER}"), json!(["feature", "none", "none", "low"])),
-        (format!("3{ENTER}"), json!(["question", "none", "none", "high"])),
-        (format!("16{DOWN}{DOWN}{SPACE}h{ENTER}"), json!(["bug", "gpu", "dependency", "high"])),
+        (
+            format!("13a{ENTER}"),
+            json!(["bug", "memory", "communication", "high"]),
+        ),
+        (
+            format!("2l{ENTER}"),
+            json!(["feature", "none", "none", "low"]),
+        ),
+        (
+            format!("3{ENTER}"),
+            json!(["question", "none", "none", "high"]),
+        ),
+        (
+            format!("16{DOWN}{DOWN}{SPACE}h{ENTER}"),
+            json!(["bug", "gpu", "dependency", "high"]),
+        ),
         // The first answer is changed on the way; the root cause is asked again.
-        (format!("1{LEFT}4{LEFT}19f{ENTER}"), json!(["bug", "other", "other", "high"])),
+        (
+            format!("1{LEFT}4{LEFT}19f{ENTER}"),
+            json!(["bug", "other", "other", "high"]),
+        ),
     ];
     let mut expected = Vec::new();
     for i in 0..30 {
@@ -92,7 +110,12 @@ fn thirty_issues_are_labelled_by_keyboard_undone_and_still_there_after_a_reload(
         let labelled = lines.iter().filter(|line| line["withdrawn"].is_null());
         let labels = |line: &Value| {
             let of = |key: &str| line[key].clone();
-            json!([of("kind"), of("category"), of("root_cause"), of("confidence")])
+            json!([
+                of("kind"),
+                of("category"),
+                of("root_cause"),
+                of("confidence")
+            ])
         };
         labelled.map(|line| (name(line), labels(line))).collect()
     };
@@ -167,7 +190,10 @@ fn back_search_and_jump_lead_to_an_issue_and_saving_it_revises() {
     assert_eq!(lines(&file).len(), 2);
     // What the server refused is the only thing that the console has.
     let console = browser.console();
-    assert!(console.iter().all(|message| message.contains("404")), "{console:?}");
+    assert!(
+        console.iter().all(|message| message.contains("404")),
+        "{console:?}"
+    );
 }
 
 #[test]
@@ -181,7 +207,10 @@ fn the_codebook_explains_the_label_under_the_cursor() {
     assert!(text(&browser, "codebook").contains("What kind of report it is"));
     press(&browser, &format!("{DOWN}{DOWN}"));
     let explained = text(&browser, "codebook");
-    assert!(explained.contains("Asks for or proposes something"), "{explained}");
+    assert!(
+        explained.contains("Asks for or proposes something"),
+        "{explained}"
+    );
     assert!(explained.contains("please support X"), "{explained}");
     press(&browser, "1");
     assert!(text(&browser, "codebook").contains("Where the failure shows"));

@@ -35,10 +35,7 @@ pub fn mine(folder: &TempDir) -> PathBuf {
 
 impl Server {
     pub fn start(command: &mut Command) -> Self {
-        let spawned = command
-            .stderr(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn();
+        let spawned = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn();
         let mut process = spawned.unwrap();
         let mut stderr = BufReader::new(process.stderr.take().unwrap());
         let (mut said, mut line) = (String::new(), String::new());
@@ -61,8 +58,16 @@ impl Server {
     }
 
     pub fn get(&self, path: &str) -> Value {
-        let response = self.client.get(format!("{}{path}", self.url)).send().unwrap();
-        assert!(response.status().is_success(), "{path}: {}", response.text().unwrap());
+        let response = self
+            .client
+            .get(format!("{}{path}", self.url))
+            .send()
+            .unwrap();
+        assert!(
+            response.status().is_success(),
+            "{path}: {}",
+            response.text().unwrap()
+        );
         response.json().unwrap()
     }
 
@@ -74,7 +79,11 @@ impl Server {
 
     pub fn post(&self, path: &str, body: &Value) -> Value {
         let response = self.try_post(path, body).unwrap();
-        assert!(response.status().is_success(), "{path}: {}", response.text().unwrap());
+        assert!(
+            response.status().is_success(),
+            "{path}: {}",
+            response.text().unwrap()
+        );
         response.json().unwrap()
     }
 

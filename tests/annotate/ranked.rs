@@ -14,7 +14,9 @@ fn the_queue_is_ranked_again_within_seconds_as_labels_come_in() {
     for queue in ["uncertain", "diverse"] {
         let folder = tempdir().unwrap();
         let mut command = annotate(&mine(&folder));
-        command.args(["--queue", queue, "--model"]).arg(tiny::model());
+        command
+            .args(["--queue", queue, "--model"])
+            .arg(tiny::model());
         let server = Server::start(&mut command);
         let until = |what: &dyn Fn(&Value) -> bool| {
             let begun = Instant::now();
@@ -31,7 +33,8 @@ fn the_queue_is_ranked_again_within_seconds_as_labels_come_in() {
         for _ in 0..10 {
             let issue = server.get("next")["issue"].clone();
             let labels = json!({ "kind": "bug", "category": "gpu", "root_cause": "unknown" });
-            let body = json!({ "repo": issue["repo"], "number": issue["number"], "labels": labels });
+            let body =
+                json!({ "repo": issue["repo"], "number": issue["number"], "labels": labels });
             server.post("label", &body);
         }
         until(&|learning| learning["labels"].as_u64() >= Some(6));
@@ -53,13 +56,19 @@ fn suspects_are_reviewed_surest_first_and_named_after_the_choice() {
         .to_string()
             + "\n"
     };
-    let text = suspect(900003, "category") + &suspect(900001, "category") + &suspect(900003, "kind");
+    let text =
+        suspect(900003, "category") + &suspect(900001, "category") + &suspect(900003, "kind");
     fs::write(&suspects, text).unwrap();
     let mut command = annotate(&mine(&folder));
-    command.args(["--queue", "review", "--suspects"]).arg(&suspects);
+    command
+        .args(["--queue", "review", "--suspects"])
+        .arg(&suspects);
     let server = Server::start(&mut command);
     let next = server.get("next");
-    assert_eq!((&next["status"]["total"], &next["issue"]["number"]), (&json!(2), &json!(900003)));
+    assert_eq!(
+        (&next["status"]["total"], &next["issue"]["number"]),
+        (&json!(2), &json!(900003))
+    );
     server.post("label", &bug(900003, "gpu"));
     let said = server.get(&format!("suggestion?repo={REPO}&number=900003"));
     assert_eq!(said["suspects"].as_array().unwrap().len(), 2);

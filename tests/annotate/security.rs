@@ -23,8 +23,16 @@ fn nobody_is_answered_without_the_secret_the_name_and_the_origin() {
         let found = status(client.get(format!("{origin}{path}")));
         assert_eq!(found, StatusCode::NOT_FOUND, "{path}");
     }
-    for host in ["evil.example", "evil.example:80", "127.0.0.1", "127.0.0.1:1", ""] {
-        let request = client.get(format!("{}next", server.url)).header("host", host);
+    for host in [
+        "evil.example",
+        "evil.example:80",
+        "127.0.0.1",
+        "127.0.0.1:1",
+        "",
+    ] {
+        let request = client
+            .get(format!("{}next", server.url))
+            .header("host", host);
         let found = request.send().map(|response| response.status());
         assert!(found.is_err() || !found.unwrap().is_success(), "{host}");
     }
@@ -32,15 +40,28 @@ fn nobody_is_answered_without_the_secret_the_name_and_the_origin() {
     let own_name = client.get(format!("{}next", server.url));
     let own_name = own_name.header("host", format!("localhost:{port}"));
     assert_eq!(status(own_name), StatusCode::OK);
-    for other in ["https://evil.example", "null", "http://127.0.0.1:1", "http://localhost"] {
+    for other in [
+        "https://evil.example",
+        "null",
+        "http://127.0.0.1:1",
+        "http://localhost",
+    ] {
         let request = client.post(&label).header("origin", other).json(&body);
         assert_eq!(status(request), StatusCode::FORBIDDEN, "{other}");
-        let request = client.get(format!("{}next", server.url)).header("origin", other);
+        let request = client
+            .get(format!("{}next", server.url))
+            .header("origin", other);
         assert_eq!(status(request), StatusCode::FORBIDDEN, "{other}");
     }
-    assert_eq!(status(client.post(&label).json(&body)), StatusCode::FORBIDDEN);
+    assert_eq!(
+        status(client.post(&label).json(&body)),
+        StatusCode::FORBIDDEN
+    );
     // A form of another page can send text, but no JSON.
-    let text = client.post(&label).header("origin", &origin).body(body.to_string());
+    let text = client
+        .post(&label)
+        .header("origin", &origin)
+        .body(body.to_string());
     assert_eq!(status(text), StatusCode::UNSUPPORTED_MEDIA_TYPE);
     let long = client.post(&label).header("origin", &origin);
     let long = long.json(&json!({ "note": "x".repeat(100_000) }));
@@ -50,7 +71,10 @@ fn nobody_is_answered_without_the_secret_the_name_and_the_origin() {
     let page = client.get(&server.url).send().unwrap();
     let header = |name: &str| page.headers()[name].to_str().unwrap().to_owned();
     let policy = header("content-security-policy");
-    assert!(policy.starts_with("default-src 'none'; script-src 'self'"), "{policy}");
+    assert!(
+        policy.starts_with("default-src 'none'; script-src 'self'"),
+        "{policy}"
+    );
     assert!(!policy.contains("unsafe"), "{policy}");
     assert_eq!(header("x-content-type-options"), "nosniff");
     assert_eq!(header("referrer-policy"), "no-referrer");
@@ -75,7 +99,10 @@ fn a_label_is_in_the_file_when_it_is_acknowledged() {
     let mut body = bug(900001, "memory");
     body["note"] = "  a \"note\"\nin two lines  ".into();
     let status = server.post("label", &body);
-    assert_eq!((&status["labels"], &status["given"]), (&json!(1), &json!(1)));
+    assert_eq!(
+        (&status["labels"], &status["given"]),
+        (&json!(1), &json!(1))
+    );
     let expected = json!({
         "repo": REPO, "number": 900001, "kind": "bug", "category": "memory", "root_cause": "unknown",
         "confidence": "high", "annotator": "ann", "note": "a \"note\"\nin two lines",
@@ -127,7 +154,10 @@ fn two_servers_on_one_file_refuse_each_other() {
     let second = annotate(&mine(&folder)).output().unwrap();
     assert!(!second.status.success());
     let said = String::from_utf8(second.stderr).unwrap();
-    assert!(said.contains("is being annotated by another faultlens"), "{said}");
+    assert!(
+        said.contains("is being annotated by another faultlens"),
+        "{said}"
+    );
     server.interrupt();
     Server::start(&mut annotate(&mine(&folder))).interrupt();
 }
@@ -142,13 +172,20 @@ fn an_edit_from_outside_is_merged_and_never_overwritten() {
     let text = fs::read_to_string(&file).unwrap();
     // As editors save: a new file in the place of the old, here without an end of the last line.
     let new = folder.path().join("new");
-    fs::write(&new, format!("{}\n{by_hand}", text.replace("memory", "gpu").trim())).unwrap();
+    fs::write(
+        &new,
+        format!("{}\n{by_hand}", text.replace("memory", "gpu").trim()),
+    )
+    .unwrap();
     fs::rename(&new, &file).unwrap();
     assert_eq!(server.get("status")["labels"], 2);
     let view = server.get("issue?repo=vllm-project/vllm&number=900001");
     assert_eq!(view["label"]["category"], "gpu");
     server.label(900003, "api");
-    let numbers: Vec<Value> = lines(&file).iter().map(|line| line["number"].clone()).collect();
+    let numbers: Vec<Value> = lines(&file)
+        .iter()
+        .map(|line| line["number"].clone())
+        .collect();
     assert_eq!(numbers, [900001, 900002, 900003]);
 
     // An edit that broke the file takes no label, and says where it is broken.
@@ -157,7 +194,10 @@ fn an_edit_from_outside_is_merged_and_never_overwritten() {
     let response = server.try_post("label", &bug(900006, "build")).unwrap();
     assert_eq!(response.status(), StatusCode::CONFLICT);
     let error = response.text().unwrap();
-    assert!(error.contains("mine.jsonl:2") && error.contains("oops"), "{error}");
+    assert!(
+        error.contains("mine.jsonl:2") && error.contains("oops"),
+        "{error}"
+    );
     fs::write(&file, &good).unwrap();
     server.label(900006, "build");
     assert_eq!(lines(&file).len(), 4);
@@ -185,7 +225,10 @@ fn the_issues_come_once_skipped_ones_last_and_found_ones_at_once() {
     assert_eq!(seen.len(), 73);
     let body = json!({ "repo": id["repo"], "number": id["number"], "labels": { "kind": "other" } });
     let status = server.post("label", &body);
-    assert_eq!((&status["done"], &status["total"]), (&json!(73), &json!(73)));
+    assert_eq!(
+        (&status["done"], &status["total"]),
+        (&json!(73), &json!(73))
+    );
     assert_eq!(server.get("next")["issue"], Value::Null);
     let found = server.get("search?words=CUDA+graph+CAPTURE");
     assert_eq!(found[0]["number"], 900001);

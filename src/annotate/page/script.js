@@ -97,7 +97,9 @@
           return button;
         });
         const group = element("div", { role: "radiogroup", "aria-label": head.title }, ...buttons);
-        return element("fieldset", {}, element("legend", {}, head.title), group);
+        const legend = element("legend", {}, head.title);
+        legend.addEventListener("click", () => openHead(h));
+        return element("fieldset", {}, legend, group);
       }),
     );
   };
@@ -109,6 +111,12 @@
   };
   const isMissing = (h) => applies(h) && labels[h] === null;
   const firstMissing = () => setup.heads.findIndex((_, h) => isMissing(h));
+
+  const openHead = (h) => {
+    open = h;
+    mark();
+    buttonsOf(h)[labels[h] ?? 0].focus({ preventScroll: true });
+  };
 
   const mark = () => {
     setup.heads.forEach((_, h) => {
@@ -234,16 +242,15 @@
       $("save").focus({ preventScroll: true });
       explain(h, l);
     } else {
-      buttonsOf(missing)[0].focus({ preventScroll: true });
+      openHead(missing);
       explain(missing);
     }
   };
 
   const adopt = (i) => {
     if (!issue?.readings[i]) return;
-    const note = $("note").value;
-    take(issue.readings[i].label);
-    $("note").value = note;
+    // Note and confidence are the own ones.
+    take({ ...issue.readings[i].label, note: $("note").value, confidence });
     open = Math.max(0, firstMissing());
     mark();
     $("save").focus({ preventScroll: true });
@@ -288,7 +295,9 @@
       parts.push(`${head} was ${annotated}, cross-validation says ${predicted} ${p.toFixed(2)}. `);
     }
     if (Object.keys(said.labels).length) parts.push("The model says: ");
-    Object.entries(said.labels).forEach(([head, label], i) => {
+    setup.heads.forEach(({ name: head }, i) => {
+      const label = said.labels[head];
+      if (!label) return;
       const differs = given && label !== (given[head] ?? "none");
       const text = `${label.replaceAll("_", " ")} ${said.probabilities[head].toFixed(2)}`;
       parts.push(i ? " · " : "", differs ? element("strong", {}, `≠ ${text}`) : text);
@@ -401,7 +410,7 @@
       else buttons[Math.min(next, buttons.length - 1)]?.focus();
     } else if (event.key === "Enter" && document.activeElement === $("words")) {
       event.preventDefault();
-      buttons[0]?.click();
+      find().then(() => $("found").querySelector("button")?.click());
     }
   });
   $("jumper").addEventListener("keydown", async (event) => {
@@ -427,7 +436,7 @@
       do h += heads;
       while (setup.heads[h] && !applies(h));
       if (!setup.heads[h]) return;
-      buttonsOf(h)[labels[h] ?? 0].focus();
+      openHead(h);
       return;
     }
     const buttons = buttonsOf(h);

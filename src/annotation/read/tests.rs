@@ -200,7 +200,9 @@ fn an_issue_annotated_twice_is_named_with_both_lines() {
     let text = [line("", ""), line("7", "8"), line("bug", "bug")].join("\n");
     assert_eq!(
         problems(text),
-        ["3: o/n#7 is annotated on line 1 already; keep one of the two, or add \"revises\": true to this one"]
+        [
+            "3: o/n#7 is annotated on line 1 already; keep one of the two, or add \"revises\": true to this one"
+        ]
     );
 }
 
@@ -248,8 +250,7 @@ fn no_head_can_take_the_name_of_a_field() {
 fn a_later_line_revises_and_a_withdrawal_brings_the_one_before_back() {
     let first = r#"{"repo": "o/n", "number": 7, "kind": "bug", "area": "api"}"#;
     let other = r#"{"repo": "o/n", "number": 8, "kind": "feature", "area": "none"}"#;
-    let revision =
-        r#"{"repo": "o/n", "number": 7, "kind": "bug", "area": "gpu", "revises": true}"#;
+    let revision = r#"{"repo": "o/n", "number": 7, "kind": "bug", "area": "gpu", "revises": true}"#;
     let withdrawn = r#"{"repo": "o/n", "number": 7, "withdrawn": true}"#;
     let areas = |lines: &[&str]| -> Vec<(u64, Option<usize>)> {
         let annotations = read(lines.join("\n")).unwrap();

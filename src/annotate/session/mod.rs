@@ -1,18 +1,14 @@
 //! One annotator's work: what is to be labelled, what is, and what may be shown.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use ndarray::Array2;
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::agreement::Agreement;
-use super::learner::{Labelled, Learner, Pool};
 use super::markdown::safe_html;
-use super::queue::{self, Queue, Uncertainty};
+use super::queue::{self, Queue};
 use super::reading::Reading;
 use super::store::{Store, StoreError};
 use crate::annotation::{Annotation, Coverage, Line, Problem, parse};
@@ -21,14 +17,11 @@ use crate::model::{Classifier, Embedding, ModelError};
 use crate::taxonomy::Taxonomy;
 use crate::train::suspects::Suspect;
 
-/// Issues that are ranked at once.
-const BATCH: usize = 10;
-/// Labels after which the heads are fitted again.
-const LABELS_PER_FIT: usize = 5;
-/// How freely the heads depart from the model's (see [`Learner`]).
-const VARIANCE: f32 = 1.0;
-/// Issues embedded between two looks at the labels.
-const WINDOW: usize = 64;
+mod ranking;
+mod view;
+
+pub use view::{Found, Learning, NamedLabel, Status, Submission, Suggestion, View};
+
 /// Issues that a search gives.
 const FOUND: usize = 50;
 /// Who takes longer between two labels has rested.
@@ -89,16 +82,6 @@ struct State {
     learning: Learning,
 }
 
-/// How far the background is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
-pub struct Learning {
-    /// Issues embedded so far, of how many.
-    pub embedded: usize,
-    pub pool: usize,
-    /// Labels that the queue is ranked by; `None` before the first ranking.
-    pub labels: Option<usize>,
-}
-
 #[derive(Default)]
 struct Pace {
     last: Option<Instant>,
@@ -118,77 +101,6 @@ impl Pace {
         self.last = Some(now);
         self.labels += 1;
     }
-}
-
-/// An issue as the page shows it.
-#[derive(Debug, Serialize)]
-pub struct View {
-    #[serde(flatten)]
-    pub id: IssueId,
-    pub title: String,
-    /// Safe to show.
-    pub html: String,
-    /// On GitHub.
-    pub url: Option<String>,
-    pub created_at: Option<String>,
-    /// The annotator's label, as a line of the file.
-    pub label: Option<Value>,
-    /// What the annotators say between whom this one decides.
-    pub readings: Vec<NamedLabel>,
-}
-
-#[derive(Debug, Serialize)]
-pub struct NamedLabel {
-    pub name: String,
-    pub label: Value,
-}
-
-/// How far the work is.
-#[derive(Debug, Serialize)]
-pub struct Status {
-    pub done: usize,
-    pub total: usize,
-    /// Labels in the file.
-    pub labels: usize,
-    /// Labels given since the start.
-    pub given: usize,
-    pub skipped: usize,
-    /// Between two labels, without rests.
-    pub seconds_each: Option<f64>,
-    pub agreement: Vec<Agreement>,
-    pub learning: Learning,
-}
-
-/// A label as the page gives it.
-#[derive(Debug, Deserialize)]
-pub struct Submission {
-    #[serde(flatten)]
-    pub id: IssueId,
-    /// By head, the name of its label; a head that does not apply may be absent.
-    pub labels: HashMap<String, String>,
-    pub confidence: Option<String>,
-    #[serde(default)]
-    pub note: String,
-}
-
-/// What a model says of an issue.
-#[derive(Debug, Serialize)]
-pub struct Suggestion {
-    pub model: Option<String>,
-    /// By head.
-    pub labels: Map<String, Value>,
-    pub probabilities: Map<String, Value>,
-    /// Why it is reviewed.
-    pub suspects: Vec<Suspect>,
-}
-
-/// An issue that was searched for.
-#[derive(Debug, Serialize)]
-pub struct Found {
-    #[serde(flatten)]
-    pub id: IssueId,
-    pub title: String,
-    pub labelled: bool,
 }
 
 impl Session {
@@ -432,6 +344,9 @@ impl Session {
     pub fn undo(&self) -> Result<Option<(View, Value)>, SessionError> {
         let mut state = self.state();
         self.refresh(&mut state)?;
+        if let Some(last) = state.store.last() {
+            self.place(&last.id)?;
+        }
         let Some(withdrawn) = state.store.undo()? else {
             return Ok(None);
         };
@@ -468,8 +383,8 @@ impl Session {
         let state = self.state();
         let all = |text: &str| words.iter().all(|word| text.contains(word));
         let matches = (0..self.issues.len()).filter(|&place| all(&self.words[place]));
-        let (mut titles, bodies): (Vec<usize>, Vec<usize>) =
-            matches.partition(|&place| all(self.words[place].split('\n').next().unwrap_or_default()));
+        let (mut titles, bodies): (Vec<usize>, Vec<usize>) = matches
+            .partition(|&place| all(self.words[place].split('\n').next().unwrap_or_default()));
         titles.extend(bodies);
         let found = titles.into_iter().take(FOUND).map(|place| {
             let issue = &self.issues[place];
@@ -572,117 +487,5 @@ impl Session {
         self.embeddings
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Embeds the issues and ranks them, again and again as labels come in, until `stop`. Returns at
-    /// once where nothing is to be ranked.
-    ///
-    /// # Errors
-    /// If the model fails.
-    pub fn learn(&self, stop: &AtomicBool) -> Result<(), ModelError> {
-        let queue = self.settings.queue;
-        let Some(classifier) = &self.classifier else {
-            return Ok(());
-        };
-        if !matches!(queue, Queue::Uncertain | Queue::Diverse) {
-            return Ok(());
-        }
-        let mut order = self.state().candidates.clone();
-        {
-            // What is labelled teaches: it goes first.
-            let mut state = self.state();
-            order.sort_by_key(|&place| state.store.get(&self.issues[place].id).is_none());
-            state.learning.pool = order.len();
-        }
-        let mut windows = order.chunks(WINDOW);
-        let mut ranked = None;
-        while !stop.load(Ordering::Relaxed) {
-            let window = windows.next();
-            if let Some(window) = window {
-                let issues: Vec<Issue> = window.iter().map(|&p| self.issues[p].clone()).collect();
-                let embedded = classifier.embed(&issues)?;
-                self.embeddings().extend(window.iter().copied().zip(embedded));
-                self.state().learning.embedded += window.len();
-            } else {
-                std::thread::sleep(Duration::from_millis(50));
-            }
-            if self.is_due(ranked, window.is_some()) {
-                ranked = Some(self.rank());
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether enough has changed since the queue was ranked by `ranked` labels and embeddings.
-    fn is_due(&self, ranked: Option<(usize, usize)>, growing: bool) -> bool {
-        let state = self.state();
-        let Some((labels, embedded)) = ranked else {
-            return true;
-        };
-        let open = state.ranked.iter();
-        let open = open.filter(|&&place| state.store.get(&self.issues[place].id).is_none());
-        let short = open.count() < BATCH / 2;
-        state.store.len().abs_diff(labels) >= LABELS_PER_FIT
-            || (short && (growing || state.store.len() != labels))
-            || (!growing && embedded < state.learning.embedded)
-    }
-
-    /// Fits the heads to the labels so far and puts the next batch first. Gives how many labels and
-    /// embeddings that was by.
-    fn rank(&self) -> (usize, usize) {
-        let (places, pool) = self.pool();
-        let row: HashMap<usize, usize> = places.iter().enumerate().map(|(r, p)| (*p, r)).collect();
-        let (labels, known) = {
-            let state = self.state();
-            let known = state.store.annotations().filter_map(|annotation| {
-                let place = self.places.get(&annotation.id)?;
-                Some((*row.get(place)?, annotation.labels.clone()))
-            });
-            (state.store.len(), known.collect::<Vec<_>>())
-        };
-        let mut is_open = vec![true; pool.len()];
-        known.iter().for_each(|(row, _)| is_open[*row] = false);
-        let chosen = match self.settings.queue {
-            Queue::Diverse => {
-                let labelled: Vec<usize> = known.iter().map(|(row, _)| *row).collect();
-                queue::diverse(&pool, &labelled, &is_open, BATCH)
-            }
-            _ => {
-                let labelled: Vec<Labelled> = known.iter().map(|(r, l)| (*r, l.as_slice())).collect();
-                let mut learner = Learner::new(&self.taxonomy, pool.features.ncols(), VARIANCE);
-                learner.fit(&pool, &labelled);
-                queue::uncertain(
-                    &self.taxonomy,
-                    &pool,
-                    &learner.probabilities(&pool),
-                    &is_open,
-                    BATCH,
-                    &Uncertainty::default(),
-                )
-            }
-        };
-        let mut state = self.state();
-        state.ranked = chosen.into_iter().map(|row| places[row]).collect();
-        state.learning.labels = Some(known.len());
-        (labels, places.len())
-    }
-
-    /// The issues embedded so far, and the pool that they are.
-    fn pool(&self) -> (Vec<usize>, Pool) {
-        let embeddings = self.embeddings();
-        let mut places: Vec<usize> = embeddings.keys().copied().collect();
-        places.sort_unstable();
-        let rows = |row: &dyn Fn(&Embedding) -> &[f32]| {
-            let width = places.first().map_or(0, |p| row(&embeddings[p]).len());
-            let values = places.iter().flat_map(|p| row(&embeddings[p]).iter().copied());
-            Array2::from_shape_vec((places.len(), width), values.collect())
-                .expect("every row is as wide")
-        };
-        let heads = 0..self.taxonomy.heads.len();
-        let pool = Pool {
-            features: Pool::normalised(rows(&|embedding| &embedding.pooled)),
-            offsets: heads.map(|head| rows(&|embedding| &embedding.logits[head])).collect(),
-        };
-        (places, pool)
     }
 }
