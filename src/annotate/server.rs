@@ -2,7 +2,7 @@
 //!
 //! Issues are hostile text, and so is every other page that the browser has open. Nothing is answered
 //! without the secret in the address, nor to a name that is not this server's (DNS rebinding), nor
-//! changed for a page of another origin; the page itself may load nothing but its own two files.
+//! changed for a page of another origin; the page itself may load nothing but its own files.
 
 use std::future::Future;
 use std::io;
@@ -30,7 +30,12 @@ use crate::taxonomy::{Head, Label};
 
 const PAGE: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/style.css");
-const SCRIPT: &str = include_str!("page/script.js");
+const SCRIPTS: [(&str, &str); 4] = [
+    ("script.js", include_str!("page/script.js")),
+    ("server.js", include_str!("page/server.js")),
+    ("elements.js", include_str!("page/elements.js")),
+    ("dialogs.js", include_str!("page/dialogs.js")),
+];
 
 /// A request may have this many bytes: a note is the longest part.
 const REQUEST_BYTES: usize = 64 << 10;
@@ -76,15 +81,11 @@ impl Server {
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> io::Result<()> {
         let at = |path: &str| format!("/{}/{path}", self.secret);
-        let routes = Router::new()
+        let mut routes = Router::new()
             .route(&at(""), get(|| page("text/html; charset=utf-8", PAGE)))
             .route(
                 &at("style.css"),
                 get(|| page("text/css; charset=utf-8", STYLE)),
-            )
-            .route(
-                &at("script.js"),
-                get(|| page("text/javascript; charset=utf-8", SCRIPT)),
             )
             .route(&at("setup"), get(setup))
             .route(&at("status"), get(status))
@@ -94,7 +95,12 @@ impl Server {
             .route(&at("search"), get(search))
             .route(&at("label"), post(label))
             .route(&at("skip"), post(skip))
-            .route(&at("undo"), post(undo))
+            .route(&at("undo"), post(undo));
+        for (name, text) in SCRIPTS {
+            let script = move || page("text/javascript; charset=utf-8", text);
+            routes = routes.route(&at(name), get(script));
+        }
+        let routes = routes
             .layer(DefaultBodyLimit::max(REQUEST_BYTES))
             .with_state(session);
         let port = self.address.port();
