@@ -67,7 +67,7 @@ struct Arguments {
     #[arg(long, default_value_t = 100.0)]
     variance: f32,
     /// Dimensions of the words' features
-    #[arg(long, default_value_t = 1024)]
+    #[arg(long, default_value_t = 256)]
     words: usize,
     #[arg(long)]
     output: Option<PathBuf>,

@@ -10,8 +10,10 @@ use ndarray::{Array1, Array2, ArrayView1, Axis, s};
 use crate::model::heads::softmax;
 use crate::taxonomy::Taxonomy;
 
-/// Steps of a fit: those after them change no rank.
+/// Steps of a fit, at most: those after them change no rank.
 const STEPS: usize = 100;
+/// A fit ends with a step that moves no weight as far as this.
+const TOLERANCE: f32 = 2e-3;
 /// The feature that stands for the bias: as strong as the strongest direction of the others, or its
 /// curvature would keep every step small.
 const BIAS: f32 = 0.3;
@@ -129,6 +131,7 @@ fn descend(
             .scaled_add(penalty, &ahead.slice(s![..bias, ..]));
         let next = &ahead - &(&gradient * step);
         let moved = &next - &*weights;
+        let moved_most = moved.fold(0f32, |most, by| most.max(by.abs()));
         // Momentum that points uphill is dropped.
         if (&gradient * &moved).sum() > 0.0 {
             momentum = 1.0;
@@ -137,6 +140,9 @@ fn descend(
         ahead = &next + &(moved * ((momentum - 1.0) / next_momentum));
         momentum = next_momentum;
         *weights = next;
+        if moved_most < TOLERANCE {
+            break;
+        }
     }
 }
 
