@@ -10,12 +10,14 @@
 //! [`taxonomy::Taxonomy`] says which heads and labels there are, [`annotation::Annotation`] keeps
 //! labels apart from texts, [`model::Classifier`] turns issues into [`prediction::Prediction`]s,
 //! [`train`] makes a classifier from annotations, [`eval`] measures one, and [`collect`] gets issues
-//! from GitHub. The library never prints, reads the command line or exits: the binary does.
+//! from GitHub, and [`annotate`] serves the page on which a person labels them. The library never prints, reads the command line or exits: the binary does.
 
+pub mod annotate;
 pub mod annotation;
 pub mod collect;
 pub mod eval;
 pub mod issue;
+mod locked_file;
 pub mod model;
 pub mod prediction;
 pub mod taxonomy;

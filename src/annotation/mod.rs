@@ -7,8 +7,11 @@ use crate::issue::IssueId;
 use crate::taxonomy::Taxonomy;
 
 mod read;
+mod write;
 
+pub(crate) use read::parse;
 pub use read::{AnnotationError, Coverage, Problem, read_annotations};
+pub use write::{Line, Reading};
 
 /// How sure the annotator was that a second careful reader would choose the same labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +35,10 @@ pub struct Annotation {
     pub readings: Vec<Vec<Option<usize>>>,
     /// Whether a further annotator decided between readings that differ.
     pub adjudicated: bool,
+    /// What the annotator remarked.
+    pub note: Option<String>,
+    /// Whether the annotator had seen a model's labels of the issue.
+    pub suggested: bool,
 }
 
 /// The annotations of several files as one, an annotation an issue.
@@ -125,11 +132,7 @@ mod tests {
         Annotation {
             id: id(number),
             labels: vec![Some(label)],
-            unlabelled: Vec::new(),
-            confidence: None,
-            annotator: None,
-            readings: Vec::new(),
-            adjudicated: false,
+            ..Annotation::default()
         }
     }
 

@@ -13,7 +13,7 @@ use crate::issue::{IssueId, is_github_repo};
 use crate::taxonomy::{Head, Meaning, NONE, Taxonomy};
 
 /// The fields a line may hold beside the heads.
-const FIELDS: [&str; 7] = [
+const FIELDS: [&str; 11] = [
     "repo",
     "number",
     "confidence",
@@ -21,6 +21,10 @@ const FIELDS: [&str; 7] = [
     "first",
     "second",
     "adjudicated",
+    "note",
+    "suggested",
+    "revises",
+    "withdrawn",
 ];
 
 /// Problems shown by an error's message; the error holds all.
@@ -64,7 +68,12 @@ fn listed(path: &Path, problems: &[Problem]) -> String {
 /// A line is `{"repo": "owner/name", "number": 1, HEAD: LABEL, …}` with the heads of the taxonomy
 /// (see [`Coverage`]), under their names or those that they had (`was`), [`NONE`] exactly where one does
 /// not apply, and optionally `confidence` (`high` or `low`),
-/// `annotator`, `first` and `second` (objects of head and label) and `adjudicated`.
+/// `annotator`, `first` and `second` (objects of head and label), `adjudicated`, `note` and `suggested`.
+///
+/// An issue has one line. A file that is only ever appended to changes its mind by later lines:
+/// `"revises": true` beside labels lets them replace those before, and
+/// `{"repo", "number", "withdrawn": true}` takes the issue's last line back, so that the line before
+/// counts again, or none.
 ///
 /// # Errors
 /// Fails if the file cannot be read or any line is wrong, with every problem of every line.
@@ -77,9 +86,26 @@ pub fn read_annotations(
         path: path.to_owned(),
         source,
     })?;
-    let mut annotations = Vec::new();
+    let lines = parse(&text, taxonomy, coverage).map_err(|problems| AnnotationError::Invalid {
+        path: path.to_owned(),
+        problems,
+    })?;
+    Ok(super::merge(vec![lines]).annotations)
+}
+
+/// The lines of a file that are not withdrawn, in its order: of an issue the last counts.
+///
+/// # Errors
+/// Every problem of every line.
+pub(crate) fn parse(
+    text: &[u8],
+    taxonomy: &Taxonomy,
+    coverage: Coverage,
+) -> Result<Vec<Annotation>, Vec<Problem>> {
+    let mut lines: Vec<Option<Annotation>> = Vec::new();
     let mut problems = Vec::new();
-    let mut seen = HashMap::new();
+    // By issue, its lines that count: their numbers, and their places in `lines`.
+    let mut seen: Seen = HashMap::new();
     for (line, text) in (1..).zip(text.split(|&byte| byte == b'\n')) {
         if text.trim_ascii().is_empty() {
             continue;
@@ -90,16 +116,26 @@ pub fn read_annotations(
             line,
             problems: &mut problems,
         };
-        let annotation = record.annotation(text, &mut seen);
-        annotations.extend(annotation);
+        match record.entry(text, &mut seen, lines.len()) {
+            Some(Entry::Labels(annotation)) => lines.push(Some(annotation)),
+            Some(Entry::Withdrawn(place)) => lines[place] = None,
+            // There is a problem: nothing is returned. The place is kept for `seen`.
+            None => lines.push(None),
+        }
     }
     if problems.is_empty() {
-        return Ok(annotations);
+        return Ok(lines.into_iter().flatten().collect());
     }
-    Err(AnnotationError::Invalid {
-        path: path.to_owned(),
-        problems,
-    })
+    Err(problems)
+}
+
+type Seen = HashMap<IssueId, Vec<(usize, usize)>>;
+
+/// What a line says.
+enum Entry {
+    Labels(Annotation),
+    /// The line at this place no longer counts.
+    Withdrawn(usize),
 }
 
 /// Which heads an annotation has to speak of.
@@ -134,13 +170,9 @@ impl Record<'_> {
         });
     }
 
-    /// The annotation in a line. `seen` has the line of every issue so far. What is returned is of
-    /// use only if no problem was added.
-    fn annotation(
-        &mut self,
-        text: &[u8],
-        seen: &mut HashMap<IssueId, usize>,
-    ) -> Option<Annotation> {
+    /// What a line says, which is to stand at `place`. What is returned is of use only if no problem
+    /// was added.
+    fn entry(&mut self, text: &[u8], seen: &mut Seen, place: usize) -> Option<Entry> {
         let fields: Map<String, Value> = match serde_json::from_slice(text) {
             Ok(fields) => fields,
             Err(error) => {
@@ -156,20 +188,38 @@ impl Record<'_> {
         };
         self.known_keys("", &fields, &FIELDS);
         let id = self.id(&fields);
-        if let Some(id) = &id
-            && let Some(first) = seen.insert(id.clone(), self.line)
-        {
-            self.problem(format_args!(
-                "{id} is annotated on line {first} already; keep one of the two"
-            ));
+        let revises = self.flag(&fields, "revises");
+        if self.flag(&fields, "withdrawn") {
+            let id = id?;
+            let last = seen.get_mut(&id).and_then(Vec::pop);
+            if last.is_none() {
+                self.problem(format_args!(
+                    "{id} has no line before that could be withdrawn; remove this one"
+                ));
+            }
+            return last.map(|(_, place)| Entry::Withdrawn(place));
+        }
+        if let Some(id) = &id {
+            let lines = seen.entry(id.clone()).or_default();
+            if let Some((first, _)) = lines.last()
+                && !revises
+            {
+                self.problem(format_args!(
+                    "{id} is annotated on line {first} already; keep one of the two, or add \
+                     \"revises\": true to this one"
+                ));
+            }
+            lines.push((self.line, place));
         }
         let labels = self.labels("", &fields);
         let confidence = self.confidence(&fields);
-        let annotator = self.annotator(&fields);
+        let annotator = self.text(&fields, "annotator");
         let readings = self.readings(&fields);
-        let adjudicated = self.adjudicated(&fields);
+        let adjudicated = self.flag(&fields, "adjudicated");
+        let note = self.text(&fields, "note");
+        let suggested = self.flag(&fields, "suggested");
         let Labels { labels, unlabelled } = labels?;
-        Some(Annotation {
+        Some(Entry::Labels(Annotation {
             id: id?,
             labels,
             unlabelled,
@@ -177,7 +227,9 @@ impl Record<'_> {
             annotator,
             readings,
             adjudicated,
-        })
+            note,
+            suggested,
+        }))
     }
 
     fn known_keys(&mut self, place: &str, fields: &Map<String, Value>, known: &[&str]) {
@@ -313,13 +365,14 @@ impl Record<'_> {
         confidence
     }
 
-    fn annotator(&mut self, fields: &Map<String, Value>) -> Option<String> {
-        let value = fields.get("annotator")?;
-        let annotator = value.as_str();
-        if annotator.is_none() {
-            self.problem("annotator must be a string; correct it or leave it out");
+    fn text(&mut self, fields: &Map<String, Value>, name: &str) -> Option<String> {
+        let text = fields.get(name)?.as_str();
+        if text.is_none() {
+            self.problem(format_args!(
+                "{name} must be a string; correct it or leave it out"
+            ));
         }
-        annotator.map(str::to_owned)
+        text.map(str::to_owned)
     }
 
     fn readings(&mut self, fields: &Map<String, Value>) -> Vec<Vec<Option<usize>>> {
@@ -343,15 +396,17 @@ impl Record<'_> {
         readings
     }
 
-    fn adjudicated(&mut self, fields: &Map<String, Value>) -> bool {
-        let Some(value) = fields.get("adjudicated") else {
+    fn flag(&mut self, fields: &Map<String, Value>, name: &str) -> bool {
+        let Some(value) = fields.get(name) else {
             return false;
         };
-        let adjudicated = value.as_bool();
-        if adjudicated.is_none() {
-            self.problem("adjudicated must be true or false; correct it or leave it out");
+        let flag = value.as_bool();
+        if flag.is_none() {
+            self.problem(format_args!(
+                "{name} must be true or false; correct it or leave it out"
+            ));
         }
-        adjudicated.unwrap_or(false)
+        flag.unwrap_or(false)
     }
 }
 

@@ -12,6 +12,7 @@ use faultlens::issue::read::{Corpus, ReadOptions, ReadSummary, TableColumns};
 use faultlens::model::Classifier;
 use faultlens::model::hub::{self, HubOptions};
 
+mod annotate;
 mod bench;
 mod classify;
 mod collect;
@@ -38,6 +39,7 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Annotate(Box<annotate::Arguments>),
     Bench(bench::Arguments),
     Classify(classify::Arguments),
     Collect(collect::Arguments),
@@ -51,6 +53,7 @@ enum Command {
 impl Cli {
     pub fn run(self) -> Result<ExitCode> {
         match self.command {
+            Command::Annotate(arguments) => arguments.run(),
             Command::Bench(arguments) => arguments.run(),
             Command::Classify(arguments) => arguments.run(),
             Command::Collect(arguments) => arguments.run(),

@@ -17,8 +17,9 @@ use super::Event;
 use super::client::{Client, ClientError};
 use super::graphql::{self, Found};
 use super::record::{Record, is_pull_request};
-use super::store::{LockedFile, StoreError};
+use super::store::{StoreError, lock};
 use crate::issue::{IssueId, is_github_repo};
+use crate::locked_file::LockedFile;
 
 /// Why texts cannot be fetched.
 #[derive(Debug, thiserror::Error)]
@@ -154,7 +155,7 @@ impl HydratedFile {
     /// # Errors
     /// If the file holds anything but issues with `repo` and `number`, or another process writes it.
     pub fn open(path: &Path) -> Result<Self, HydrateError> {
-        let file = LockedFile::open(path, path)?;
+        let file = lock(path, path)?;
         let failed = |source| StoreError::Failed {
             path: path.into(),
             source,

@@ -7,11 +7,12 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use super::journal::{Begin, Cursor, Journal, Numbered, Page, Span};
+use crate::locked_file::LockedFile;
 
 /// Why issues cannot be kept.
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +43,6 @@ pub enum StoreError {
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
-    /// Its lock ends with the process, however that ends.
     _lock: LockedFile,
 }
 
@@ -56,7 +56,7 @@ impl Folder {
         fs::create_dir_all(&progress).map_err(|error| failed(&progress, error))?;
         Ok(Self {
             path: path.into(),
-            _lock: LockedFile::open(&progress.join("lock"), path)?,
+            _lock: lock(&progress.join("lock"), path)?,
         })
     }
 
@@ -81,32 +81,10 @@ fn file_name(repo: &str) -> String {
     repo.to_lowercase().replacen('/', "__", 1) + ".jsonl"
 }
 
-/// A file that only this process writes, until it is dropped.
-#[derive(Debug)]
-pub(super) struct LockedFile(pub File);
-
-impl LockedFile {
-    /// Opens the file at `path`, which stands for `what`, to read and to append.
-    pub fn open(path: &Path, what: &Path) -> Result<Self, StoreError> {
-        let file = File::options()
-            .read(true)
-            .append(true)
-            .create(true)
-            .open(path)
-            .map_err(|error| failed(path, error))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self(file)),
-            Err(TryLockError::WouldBlock) => Err(StoreError::Locked { path: what.into() }),
-            Err(TryLockError::Error(error)) => Err(failed(path, error)),
-        }
-    }
-}
-
-impl Drop for LockedFile {
-    fn drop(&mut self) {
-        // Closing it is not enough: a child between its fork and its exec has the file open too.
-        let _ = self.0.unlock();
-    }
+/// Opens the file at `path`, which stands for `what`, for this process alone.
+pub(super) fn lock(path: &Path, what: &Path) -> Result<LockedFile, StoreError> {
+    let file = LockedFile::open(path).map_err(|error| failed(path, error))?;
+    file.ok_or_else(|| StoreError::Locked { path: what.into() })
 }
 
 /// The issues of one repository: its file, and a journal of what is newer.

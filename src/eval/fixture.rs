@@ -38,11 +38,7 @@ pub fn gold(issues: &[&str]) -> GoldFile {
     let annotations = issues.iter().zip(1..).map(|(names, number)| Annotation {
         id: id(number),
         labels: labels(names),
-        unlabelled: Vec::new(),
-        confidence: None,
-        annotator: None,
-        readings: Vec::new(),
-        adjudicated: false,
+        ..Annotation::default()
     });
     GoldFile {
         summary: Gold {

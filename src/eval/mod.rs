@@ -70,12 +70,12 @@ pub enum EvalError {
 }
 
 /// How many outcomes a head has: its labels and, where it may not apply, "does not apply".
-fn classes(head: &Head) -> usize {
+pub(crate) fn classes(head: &Head) -> usize {
     head.labels.len() + usize::from(head.applies_when.is_some())
 }
 
 /// A label's index among the outcomes of its head; "does not apply" is the last.
-fn class(taxonomy: &Taxonomy, head: usize, label: Option<usize>) -> usize {
+pub(crate) fn class(taxonomy: &Taxonomy, head: usize, label: Option<usize>) -> usize {
     label.unwrap_or(taxonomy.heads[head].labels.len())
 }
 

@@ -4,7 +4,7 @@ use candle_core::{D, DType, Device, Result, Tensor};
 use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
 
-use super::ops;
+use super::{Encoded, ops};
 use crate::prediction::HeadPrediction;
 use crate::taxonomy::Taxonomy;
 
@@ -35,19 +35,23 @@ impl Heads {
             .collect()
     }
 
-    /// Logits of B pooled texts on the CPU, a row per head for each.
-    pub fn of_rows(&self, pooled: &[Vec<f32>]) -> Result<Vec<Vec<Vec<f32>>>> {
-        let mut logits = vec![Vec::new(); pooled.len()];
+    /// Logits of B pooled texts on the CPU.
+    pub fn of_rows(&self, pooled: Vec<Vec<f32>>) -> Result<Vec<Encoded>> {
         let Some(hidden) = pooled.first().map(Vec::len) else {
-            return Ok(logits);
+            return Ok(Vec::new());
         };
-        let pooled = Tensor::from_vec(pooled.concat(), (logits.len(), hidden), &Device::Cpu)?;
-        for head in self.forward(&pooled)? {
-            for (logits, row) in logits.iter_mut().zip(head.to_vec2()?) {
-                logits.push(row);
+        let rows = Tensor::from_vec(pooled.concat(), (pooled.len(), hidden), &Device::Cpu)?;
+        let encoded = pooled.into_iter().map(|pooled| Encoded {
+            pooled,
+            logits: Vec::new(),
+        });
+        let mut encoded: Vec<Encoded> = encoded.collect();
+        for head in self.forward(&rows)? {
+            for (encoded, row) in encoded.iter_mut().zip(head.to_vec2()?) {
+                encoded.logits.push(row);
             }
         }
-        Ok(logits)
+        Ok(encoded)
     }
 }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use candle_core::{D, DType, Device};
+use candle_core::{D, DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use rayon::prelude::*;
 use tokenizers::Tokenizer;
@@ -28,7 +28,7 @@ use lexical::Lexical;
 
 use crate::issue::Issue;
 use crate::issue::condense::{Lines, condense};
-use crate::prediction::Prediction;
+use crate::prediction::{HeadPrediction, Prediction};
 use crate::taxonomy::Taxonomy;
 
 pub(crate) use ops::{layer_norm, linear, squared_norm};
@@ -64,6 +64,15 @@ pub struct Read {
     pub tokens: Vec<u32>,
     /// The lexical branch's logits, a row per head.
     pub lexical: Vec<Vec<f32>>,
+}
+
+/// What the encoder and its heads make of a sequence of tokens.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Encoded {
+    /// The mean of the last hidden states, (H).
+    pub pooled: Vec<f32>,
+    /// A row per head.
+    pub logits: Vec<Vec<f32>>,
 }
 
 /// What may be chosen for each call of [`Classifier::classify_with`].
@@ -168,8 +177,8 @@ impl Classifier {
         issues: &[Issue],
         settings: &ClassifySettings,
     ) -> Result<Vec<Prediction>, ModelError> {
-        let logits = self.logits(issues, settings.batch_tokens)?;
-        let heads = logits.iter().map(|logits| {
+        let both = self.both_branches(issues, settings.batch_tokens)?;
+        let heads = both.iter().map(|(_, logits)| {
             heads::decode(
                 &logits.combine(&self.weights),
                 &self.taxonomy,
@@ -183,13 +192,28 @@ impl Classifier {
             .collect())
     }
 
-    /// The logits of both branches, before they are weighed.
-    fn logits(
+    /// What the encoder makes of issues, in their order.
+    pub fn embed(&self, issues: &[Issue]) -> Result<Vec<Embedding>, ModelError> {
+        let both = self.both_branches(issues, ClassifySettings::default().batch_tokens)?;
+        let embeddings = both.into_iter().map(|(pooled, logits)| Embedding {
+            pooled,
+            logits: logits.combine(&self.weights),
+        });
+        Ok(embeddings.collect())
+    }
+
+    /// Labels an issue that was embedded, as [`Classifier::classify`] labels it.
+    pub fn decode(&self, embedding: &Embedding) -> Vec<HeadPrediction> {
+        heads::decode(&embedding.logits, &self.taxonomy, &[])
+    }
+
+    /// The pooled texts, and the logits of both branches, before they are weighed.
+    fn both_branches(
         &self,
         issues: &[Issue],
         batch_tokens: usize,
-    ) -> Result<Vec<BranchLogits>, ModelError> {
-        let (encoder, lexical): (Vec<_>, Vec<_>) = match &self.engine {
+    ) -> Result<Vec<(Vec<f32>, BranchLogits)>, ModelError> {
+        let (encoded, lexical): (Vec<_>, Vec<_>) = match &self.engine {
             Engine::Cpu(engine) => {
                 let done = engine.workers.map(issues, |issue, scratch| {
                     let Read { tokens, lexical } = self.read_issue(issue)?;
@@ -197,19 +221,22 @@ impl Classifier {
                 });
                 let done: Vec<_> = done.into_iter().collect::<Result<_, ModelError>>()?;
                 let (pooled, lexical): (Vec<_>, Vec<_>) = done.into_iter().unzip();
-                (engine.heads.of_rows(&pooled)?, lexical)
+                (engine.heads.of_rows(pooled)?, lexical)
             }
             Engine::Batched(network) => {
                 let read = self.read(issues)?.into_iter();
                 let (tokens, lexical): (Vec<_>, Vec<_>) = read
                     .map(|Read { tokens, lexical }| (tokens, lexical))
                     .unzip();
-                (network.logits(&tokens, batch_tokens)?, lexical)
+                (network.encode(&tokens, batch_tokens)?, lexical)
             }
         };
-        let pairs = encoder.into_iter().zip(lexical);
+        let pairs = encoded.into_iter().zip(lexical);
         Ok(pairs
-            .map(|(encoder, lexical)| BranchLogits { encoder, lexical })
+            .map(|(Encoded { pooled, logits }, lexical)| {
+                let encoder = logits;
+                (pooled, BranchLogits { encoder, lexical })
+            })
             .collect())
     }
 
@@ -229,20 +256,20 @@ impl Classifier {
         })
     }
 
-    /// The encoder's part alone: logits of every sequence of tokens, a row per head.
+    /// The encoder's part alone, for sequences of tokens.
     pub fn encode(
         &self,
         sequences: &[Vec<u32>],
         batch_tokens: usize,
-    ) -> Result<Vec<Vec<Vec<f32>>>, ModelError> {
+    ) -> Result<Vec<Encoded>, ModelError> {
         Ok(match &self.engine {
             Engine::Cpu(engine) => {
                 let pooled = engine.workers.map(sequences, |tokens, scratch| {
                     engine.encoder.mean_pooled(tokens, scratch)
                 });
-                engine.heads.of_rows(&pooled)?
+                engine.heads.of_rows(pooled)?
             }
-            Engine::Batched(network) => network.logits(sequences, batch_tokens)?,
+            Engine::Batched(network) => network.encode(sequences, batch_tokens)?,
         })
     }
 
@@ -265,6 +292,15 @@ impl Classifier {
             thresholds.iter().map(|t| t.precision).collect()
         })
     }
+}
+
+/// What the encoder makes of an issue, and the logits of each head.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Embedding {
+    /// The mean of the last hidden states, (H).
+    pub pooled: Vec<f32>,
+    /// A row per head: both branches, weighed by calibration.
+    pub logits: Vec<Vec<f32>>,
 }
 
 /// A probability that no label has.
@@ -328,29 +364,38 @@ impl Network {
         batch: &Batch,
         dropout: &mut Dropout,
     ) -> candle_core::Result<Vec<candle_core::Tensor>> {
-        let hidden = self.encoder.forward(batch, dropout)?; // (N, H)
-        let hidden = hidden.to_dtype(candle_core::DType::F32)?;
-        let pooled = self.encoder.mean_pool(&hidden, batch)?; // (B, H)
+        let pooled = self.pool(batch, dropout)?; // (B, H)
         self.heads.forward(&dropout.apply(&pooled)?)
     }
 
-    /// Logits of every sequence, a row per head, in the sequences' order.
-    pub fn logits(
+    /// The mean of each sequence's last hidden states, (B, H) in f32.
+    fn pool(&self, batch: &Batch, dropout: &mut Dropout) -> candle_core::Result<Tensor> {
+        let hidden = self.encoder.forward(batch, dropout)?; // (N, H)
+        let hidden = hidden.to_dtype(candle_core::DType::F32)?;
+        self.encoder.mean_pool(&hidden, batch)
+    }
+
+    /// Pooled hidden states and logits of every sequence, in the sequences' order.
+    pub fn encode(
         &self,
         sequences: &[Vec<u32>],
         batch_tokens: usize,
-    ) -> candle_core::Result<Vec<Vec<Vec<f32>>>> {
+    ) -> candle_core::Result<Vec<Encoded>> {
         let lengths: Vec<usize> = sequences.iter().map(Vec::len).collect();
-        let mut logits = vec![Vec::new(); sequences.len()];
+        let mut encoded = vec![Encoded::default(); sequences.len()];
         for group in group_by_length(&lengths, batch_tokens) {
             let batch = Batch::pack(group.iter().map(|&i| sequences[i].as_slice()));
-            for head in self.forward(&batch, &mut Dropout::off())? {
+            let pooled = self.pool(&batch, &mut Dropout::off())?;
+            for head in self.heads.forward(&pooled)? {
                 debug_assert_eq!(head.dim(D::Minus2)?, group.len());
                 for (&i, row) in group.iter().zip(head.to_vec2::<f32>()?) {
-                    logits[i].push(row);
+                    encoded[i].logits.push(row);
                 }
             }
+            for (&i, row) in group.iter().zip(pooled.to_vec2::<f32>()?) {
+                encoded[i].pooled = row;
+            }
         }
-        Ok(logits)
+        Ok(encoded)
     }
 }

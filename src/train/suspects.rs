@@ -1,13 +1,13 @@
 //! Annotations that are likely wrong, by cross-validated predictions.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Example;
 use crate::prediction::HeadPrediction;
 use crate::taxonomy::Taxonomy;
 
 /// An annotation worth a second look.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Suspect {
     pub repo: String,
     pub number: u64,

@@ -313,12 +313,13 @@ impl<'a> Trainer<'a> {
             .map(|&i| &self.materials.samples[i])
             .collect();
         let tokens: Vec<Vec<u32>> = samples.iter().map(|s| s.tokens.clone()).collect();
-        let encoder = self.network.logits(&tokens, EVALUATION_TOKENS)?;
+        let encoded = self.network.encode(&tokens, EVALUATION_TOKENS)?;
+        let encoder = encoded.into_iter().map(|encoded| encoded.logits);
         let lexical: Vec<Vec<Vec<f32>>> = samples
             .par_iter()
             .map(|sample| self.lexical.logits(&sample.words))
             .collect();
-        let pairs = encoder.into_iter().zip(lexical);
+        let pairs = encoder.zip(lexical);
         Ok(pairs
             .map(|(encoder, lexical)| BranchLogits { encoder, lexical })
             .collect())

@@ -9,6 +9,7 @@ use faultlens::issue::IssueId;
 use serde_json::{Value, json};
 use tempfile::{TempDir, tempdir};
 
+#[path = "../browser/mod.rs"]
 mod browser;
 mod data;
 mod errors;

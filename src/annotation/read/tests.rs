@@ -3,6 +3,7 @@ use std::io::Write;
 use tempfile::NamedTempFile;
 
 use super::*;
+use crate::annotation::Line;
 
 const TAXONOMY: &str = r#"
 [[heads]]
@@ -64,6 +65,7 @@ fn a_full_line_gives_labels_readings_and_confidence() {
         annotator: Some("ann".into()),
         readings: vec![vec![Some(0), Some(0)], vec![Some(1), None]],
         adjudicated: true,
+        ..Annotation::default()
     };
     assert_eq!(read(line("", "")).unwrap(), [expected]);
 }
@@ -198,7 +200,9 @@ fn an_issue_annotated_twice_is_named_with_both_lines() {
     let text = [line("", ""), line("7", "8"), line("bug", "bug")].join("\n");
     assert_eq!(
         problems(text),
-        ["3: o/n#7 is annotated on line 1 already; keep one of the two"]
+        [
+            "3: o/n#7 is annotated on line 1 already; keep one of the two, or add \"revises\": true to this one"
+        ]
     );
 }
 
@@ -240,4 +244,45 @@ fn no_head_can_take_the_name_of_a_field() {
         let error = Taxonomy::from_toml(&text, "taxonomy").unwrap_err();
         assert!(error.to_string().contains("name of a field"), "{error}");
     }
+}
+
+#[test]
+fn a_later_line_revises_and_a_withdrawal_brings_the_one_before_back() {
+    let first = r#"{"repo": "o/n", "number": 7, "kind": "bug", "area": "api"}"#;
+    let other = r#"{"repo": "o/n", "number": 8, "kind": "feature", "area": "none"}"#;
+    let revision = r#"{"repo": "o/n", "number": 7, "kind": "bug", "area": "gpu", "revises": true}"#;
+    let withdrawn = r#"{"repo": "o/n", "number": 7, "withdrawn": true}"#;
+    let areas = |lines: &[&str]| -> Vec<(u64, Option<usize>)> {
+        let annotations = read(lines.join("\n")).unwrap();
+        annotations
+            .iter()
+            .map(|a| (a.id.number, a.labels[1]))
+            .collect()
+    };
+    let all = [first, other, revision, withdrawn, withdrawn, first];
+    assert_eq!(areas(&all[..3]), [(7, Some(0)), (8, None)]);
+    assert_eq!(areas(&all[..4]), [(7, Some(1)), (8, None)]);
+    assert_eq!(areas(&all[..5]), [(8, None)]);
+    assert_eq!(areas(&all), [(8, None), (7, Some(1))]);
+    assert_eq!(
+        problems([first, withdrawn, withdrawn].join("\n")),
+        ["3: o/n#7 has no line before that could be withdrawn; remove this one"]
+    );
+}
+
+#[test]
+fn a_line_that_was_written_is_read_back_unchanged() {
+    let taxonomy = Taxonomy::from_toml(TAXONOMY, "taxonomy").unwrap();
+    let more = r#""confidence": "low", "note": "line\nbreak", "suggested": true"#;
+    let mut read_back = read(line(r#""confidence": "low""#, more)).unwrap();
+    let annotation = read_back.remove(0);
+    assert_eq!(annotation.note.as_deref(), Some("line\nbreak"));
+    assert!(annotation.suggested);
+    let line = Line {
+        annotation: &annotation,
+        taxonomy: &taxonomy,
+        revises: false,
+    };
+    let line = serde_json::to_string(&line).unwrap();
+    assert_eq!(read(line).unwrap(), [annotation]);
 }

@@ -1,8 +1,11 @@
 //! Headless Chromium, driven over the WebDriver protocol (W3C) by chromedriver.
 
+#![allow(dead_code)] // each test binary uses its part
+
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -94,11 +97,35 @@ impl Browser {
         self.post("/goog/cdp/execute", body)
     }
 
+    /// Opens a page that is a file.
     pub fn goto(&self, page: &Path) {
+        self.visit(&format!("file://{}", page.display()));
+    }
+
+    pub fn visit(&self, url: &str) {
+        self.post("/url", json!({ "url": url }));
+    }
+
+    /// Presses and releases keys one after the other, as characters or as WebDriver's code points of
+    /// others (`\u{e007}` is Enter).
+    pub fn press(&self, keys: &str) {
+        let actions = keys.chars().flat_map(|key| {
+            ["keyDown", "keyUp"].map(|what| json!({ "type": what, "value": key.to_string() }))
+        });
+        let actions: Vec<Value> = actions.collect();
         self.post(
-            "/url",
-            json!({ "url": format!("file://{}", page.display()) }),
+            "/actions",
+            json!({ "actions": [{ "type": "key", "id": "keyboard", "actions": actions }] }),
         );
+    }
+
+    /// Waits until the script returns true.
+    pub fn wait(&self, script: &str) {
+        let begun = Instant::now();
+        while self.run(script) != Value::Bool(true) {
+            assert!(begun.elapsed() < Duration::from_secs(20), "never: {script}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// What the script, the body of a function, returns.
