@@ -18,7 +18,6 @@ use faultlens::annotate::store::Store;
 use faultlens::annotate::{Queue, Session, Settings};
 use faultlens::annotation::{Annotation, Coverage, read_annotations};
 use faultlens::issue::Issue;
-use faultlens::model::Classifier;
 use faultlens::model::bundle::{BUNDLE_FILES, TAXONOMY};
 use faultlens::taxonomy::Taxonomy;
 use faultlens::train::suspects::Suspect;

@@ -43,7 +43,7 @@ enum Command {
     Bench(bench::Arguments),
     Classify(classify::Arguments),
     Collect(collect::Arguments),
-    Eval(eval::Arguments),
+    Eval(Box<eval::Arguments>),
     Hydrate(hydrate::Arguments),
     Pretrain(pretrain::Arguments),
     Text(text::Arguments),

@@ -123,7 +123,7 @@ impl Classifier {
             Device::Cpu => Engine::Cpu(CpuEngine {
                 encoder: CpuEncoder::load(encoder, config, arithmetic)?,
                 heads: Heads::load(heads, taxonomy, config.hidden_size)?,
-                workers: Workers::new(),
+                workers: Workers::default(),
             }),
             _ => {
                 let precision = match arithmetic {

@@ -261,9 +261,9 @@ pub struct Workers {
     pools: Vec<ThreadPool>,
 }
 
-impl Workers {
+impl Default for Workers {
     /// As many as rayon has threads.
-    pub fn new() -> Self {
+    fn default() -> Self {
         let pool = || ThreadPoolBuilder::new().num_threads(1).build();
         let pools = 0..rayon::current_num_threads();
         Self {
@@ -272,7 +272,9 @@ impl Workers {
                 .collect(),
         }
     }
+}
 
+impl Workers {
     /// `f` of every item, in their order.
     pub fn map<T: Sync, R: Send>(
         &self,

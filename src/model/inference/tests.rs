@@ -96,7 +96,7 @@ fn reference(config: &Config) -> Vec<Vec<f32>> {
 
 fn pooled(config: &Config, arithmetic: Arithmetic) -> Vec<Vec<f32>> {
     let encoder = CpuEncoder::load(builder(config), config, arithmetic).unwrap();
-    Workers::new().map(&sequences(), |tokens, scratch| {
+    Workers::default().map(&sequences(), |tokens, scratch| {
         encoder.mean_pooled(tokens, scratch)
     })
 }
@@ -152,6 +152,6 @@ fn a_result_does_not_depend_on_what_was_computed_before_it() {
 #[test]
 fn results_are_in_the_order_of_the_items() {
     let items: Vec<usize> = (0..1000).collect();
-    assert_eq!(Workers::new().map(&items, |&i, _| i), items);
-    assert!(Workers::new().map(&[0; 0], |&i, _| i).is_empty());
+    assert_eq!(Workers::default().map(&items, |&i, _| i), items);
+    assert!(Workers::default().map(&[0; 0], |&i, _| i).is_empty());
 }
