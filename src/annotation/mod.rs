@@ -32,6 +32,8 @@ pub struct Annotation {
     pub readings: Vec<Vec<Option<usize>>>,
     /// Whether a further annotator decided between readings that differ.
     pub adjudicated: bool,
+    /// How many issues this one stands for, where issues were not drawn with equal chances.
+    pub weight: Option<f64>,
 }
 
 /// The annotations of several files as one, an annotation an issue.
@@ -130,6 +132,7 @@ mod tests {
             annotator: None,
             readings: Vec::new(),
             adjudicated: false,
+            weight: None,
         }
     }
 

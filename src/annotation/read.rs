@@ -13,7 +13,7 @@ use crate::issue::{IssueId, is_github_repo};
 use crate::taxonomy::{Head, Meaning, NONE, Taxonomy};
 
 /// The fields a line may hold beside the heads.
-const FIELDS: [&str; 7] = [
+const FIELDS: [&str; 8] = [
     "repo",
     "number",
     "confidence",
@@ -21,6 +21,7 @@ const FIELDS: [&str; 7] = [
     "first",
     "second",
     "adjudicated",
+    "weight",
 ];
 
 /// Problems shown by an error's message; the error holds all.
@@ -64,7 +65,7 @@ fn listed(path: &Path, problems: &[Problem]) -> String {
 /// A line is `{"repo": "owner/name", "number": 1, HEAD: LABEL, …}` with the heads of the taxonomy
 /// (see [`Coverage`]), under their names or those that they had (`was`), [`NONE`] exactly where one does
 /// not apply, and optionally `confidence` (`high` or `low`),
-/// `annotator`, `first` and `second` (objects of head and label) and `adjudicated`.
+/// `annotator`, `first` and `second` (objects of head and label), `adjudicated` and `weight` (above 0).
 ///
 /// # Errors
 /// Fails if the file cannot be read or any line is wrong, with every problem of every line.
@@ -168,6 +169,7 @@ impl Record<'_> {
         let annotator = self.annotator(&fields);
         let readings = self.readings(&fields);
         let adjudicated = self.adjudicated(&fields);
+        let weight = self.weight(&fields);
         let Labels { labels, unlabelled } = labels?;
         Some(Annotation {
             id: id?,
@@ -177,6 +179,7 @@ impl Record<'_> {
             annotator,
             readings,
             adjudicated,
+            weight,
         })
     }
 
@@ -296,6 +299,17 @@ impl Record<'_> {
                 "{place}{name} is {label} though {on_name} is {on_label}; make it {NONE} or correct {on_name}"
             ));
         }
+    }
+
+    fn weight(&mut self, fields: &Map<String, Value>) -> Option<f64> {
+        let value = fields.get("weight")?;
+        let weight = value.as_f64().filter(|weight| *weight > 0.0);
+        if weight.is_none() {
+            self.problem(format_args!(
+                "weight is {value}; make it a number above 0, or leave it out"
+            ));
+        }
+        weight
     }
 
     fn confidence(&mut self, fields: &Map<String, Value>) -> Option<Confidence> {

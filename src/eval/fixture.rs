@@ -43,6 +43,7 @@ pub fn gold(issues: &[&str]) -> GoldFile {
         annotator: None,
         readings: Vec::new(),
         adjudicated: false,
+        weight: None,
     });
     GoldFile {
         summary: Gold {

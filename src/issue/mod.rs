@@ -5,7 +5,10 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub mod condense;
+mod metadata;
 pub mod read;
+
+pub use metadata::Metadata;
 
 /// What names an issue everywhere: `owner/name` and the number within it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]

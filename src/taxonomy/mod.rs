@@ -96,7 +96,7 @@ fn names<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
 pub const NONE: &str = "none";
 
 /// Names that stand beside the heads in files of issues, annotations and predictions.
-const FIELDS: [&str; 19] = [
+const FIELDS: [&str; 20] = [
     "repo",
     "number",
     "title",
@@ -111,6 +111,7 @@ const FIELDS: [&str; 19] = [
     "first",
     "second",
     "adjudicated",
+    "weight",
     "abstained",
     "model",
     "probability",

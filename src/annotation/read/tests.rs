@@ -64,6 +64,7 @@ fn a_full_line_gives_labels_readings_and_confidence() {
         annotator: Some("ann".into()),
         readings: vec![vec![Some(0), Some(0)], vec![Some(1), None]],
         adjudicated: true,
+        weight: None,
     };
     assert_eq!(read(line("", "")).unwrap(), [expected]);
 }
