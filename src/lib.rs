@@ -9,8 +9,8 @@
 //!
 //! [`taxonomy::Taxonomy`] says which heads and labels there are, [`annotation::Annotation`] keeps
 //! labels apart from texts, [`model::Classifier`] turns issues into [`prediction::Prediction`]s,
-//! [`train`] makes a classifier from annotations, [`eval`] measures one, and [`collect`] gets issues
-//! from GitHub. The library never prints, reads the command line or exits: the binary does.
+//! [`train`] makes a classifier from annotations, [`eval`] measures one, [`study`] says what a labelled
+//! corpus shows, and [`collect`] gets issues from GitHub. The library never prints, reads the command line or exits: the binary does.
 
 pub mod annotation;
 pub mod collect;
@@ -18,5 +18,6 @@ pub mod eval;
 pub mod issue;
 pub mod model;
 pub mod prediction;
+pub mod study;
 pub mod taxonomy;
 pub mod train;

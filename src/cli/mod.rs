@@ -19,7 +19,9 @@ mod github;
 mod hydrate;
 mod pretrain;
 mod progress;
+mod study;
 mod table;
+mod taxonomy;
 mod text;
 mod train;
 
@@ -41,6 +43,8 @@ enum Command {
     Eval(eval::Arguments),
     Hydrate(hydrate::Arguments),
     Pretrain(pretrain::Arguments),
+    Study(Box<study::Arguments>),
+    Taxonomy(taxonomy::Arguments),
     Text(text::Arguments),
     Train(Box<train::Arguments>),
 }
@@ -53,6 +57,8 @@ impl Cli {
             Command::Eval(arguments) => arguments.run(),
             Command::Hydrate(arguments) => arguments.run(),
             Command::Pretrain(arguments) => arguments.run(),
+            Command::Study(arguments) => arguments.run(),
+            Command::Taxonomy(arguments) => arguments.run(),
             Command::Text(arguments) => arguments.run(),
             Command::Train(arguments) => arguments.run(),
         }
