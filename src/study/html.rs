@@ -1,1 +1,0 @@
-pub fn html(_: &super::findings::Findings) -> String { String::new() }
