@@ -28,7 +28,7 @@ pub fn html(findings: &Findings) -> String {
     environment.add_filter("share", |value: f64| format!("{:.1}", 100.0 * value));
     environment.add_filter("tenth", |value: f64| format!("{value:.1}"));
     environment.add_filter("figure", |value: f64| format!("{value:.3}").replace("-0.000", "0.000"));
-    environment.add_filter("plain", |value: f64| (value * 1000.0).round() / 1000.0);
+
     let page = environment.get_template("study.html").expect("it was added");
     page.render(Serde(Page::of(findings))).expect("the template renders all findings")
 }
