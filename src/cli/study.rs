@@ -227,8 +227,9 @@ impl Arguments {
         let mut files = self.trained_on.clone();
         let others: HashSet<&String> =
             predicted.by.values().filter(|name| !name.starts_with(CROSS_VALIDATION)).collect();
-        if files.is_empty() && !others.is_empty() {
-            match shipped_training_labels(&others) {
+        let is_unnamed = predicted.by.len() < predicted.predictions.len();
+        if files.is_empty() && (is_unnamed || !others.is_empty()) {
+            match shipped_training_labels(&others).filter(|_| !is_unnamed) {
                 Some(path) => files.push(path),
                 None => remarks.push(
                     "Whether the model was trained on issues of this corpus is not known here: if it was, \
