@@ -117,7 +117,11 @@ impl Arguments {
         let records = self.records(folder.as_deref(), &taxonomy, &mut predicted)?;
         let mut remarks = Vec::new();
         let trained_on = self.trained_on(&taxonomy, &predicted, &mut remarks)?;
-        let gold_file = self.gold.as_deref().and_then(Path::file_name).unwrap_or_default();
+        let gold_file = self
+            .gold
+            .as_deref()
+            .and_then(Path::file_name)
+            .unwrap_or_default();
         let findings = study(Inputs {
             taxonomy: &taxonomy,
             records: &records,
@@ -170,7 +174,9 @@ impl Arguments {
         predicted: &mut Predicted,
     ) -> Result<Vec<Record>> {
         let classifier = folder
-            .map(|folder| Classifier::load(folder, &self.runtime.device.open()?).map_err(anyhow::Error::from))
+            .map(|folder| {
+                Classifier::load(folder, &self.runtime.device.open()?).map_err(anyhow::Error::from)
+            })
             .transpose()?;
         if let Some(classifier) = &classifier
             && classifier.taxonomy() != taxonomy
@@ -180,7 +186,9 @@ impl Arguments {
         let mut kept = self
             .keep_predictions
             .as_deref()
-            .map(|path| fs::File::create(path).with_context(|| format!("cannot write {}", path.display())))
+            .map(|path| {
+                fs::File::create(path).with_context(|| format!("cannot write {}", path.display()))
+            })
             .transpose()?;
         let corpus = self.read.open(&self.issues)?;
         let bar = progress::bar(
@@ -190,7 +198,10 @@ impl Arguments {
         let mut records = Vec::with_capacity(corpus.len());
         let mut issues = corpus.issues_with_metadata();
         loop {
-            let window = issues.by_ref().take(WINDOW).collect::<Result<Vec<_>, _>>()?;
+            let window = issues
+                .by_ref()
+                .take(WINDOW)
+                .collect::<Result<Vec<_>, _>>()?;
             if window.is_empty() {
                 break;
             }
@@ -225,8 +236,11 @@ impl Arguments {
         remarks: &mut Vec<String>,
     ) -> Result<HashSet<IssueId>> {
         let mut files = self.trained_on.clone();
-        let others: HashSet<&String> =
-            predicted.by.values().filter(|name| !name.starts_with(CROSS_VALIDATION)).collect();
+        let others: HashSet<&String> = predicted
+            .by
+            .values()
+            .filter(|name| !name.starts_with(CROSS_VALIDATION))
+            .collect();
         let is_unnamed = predicted.by.len() < predicted.predictions.len();
         if files.is_empty() && (is_unnamed || !others.is_empty()) {
             match shipped_training_labels(&others).filter(|_| !is_unnamed) {
@@ -299,7 +313,12 @@ impl Predicted {
             let mut heads = Vec::new();
             for (head, label) in taxonomy.heads.iter().zip(&row.labels) {
                 let GivenLabel::Label(label) = label else {
-                    bail!("{}: {} has no known label of {}", path.display(), row.id, head.name);
+                    bail!(
+                        "{}: {} has no known label of {}",
+                        path.display(),
+                        row.id,
+                        head.name
+                    );
                 };
                 let none = usize::from(head.applies_when.is_some());
                 let mut distribution = vec![0.0; head.labels.len() + none];
@@ -331,7 +350,10 @@ fn print(findings: &Findings) {
             Verdict::Undecidable => "undecidable",
         };
         let estimate = answer.estimate.map_or(String::new(), |estimate| {
-            format!("  {:.3} [{:.3}, {:.3}]", estimate.value, estimate.low, estimate.high)
+            format!(
+                "  {:.3} [{:.3}, {:.3}]",
+                estimate.value, estimate.low, estimate.high
+            )
         });
         println!("{verdict:<12}{}{estimate}", answer.text);
     }

@@ -60,17 +60,29 @@ pub struct Claim {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Form {
     /// The label has the largest share of its head's.
-    First { head: usize, label: usize },
+    First {
+        head: usize,
+        label: usize,
+    },
     /// The share is larger in the claim's repository than in another.
-    Greater { question: Question, than: String },
+    Greater {
+        question: Question,
+        than: String,
+    },
     /// The first label's share is larger than the second's, of the same head.
     GreaterThanLabel {
         head: usize,
         label: usize,
         than: usize,
     },
-    AtLeast { question: Question, value: f64 },
-    AtMost { question: Question, value: f64 },
+    AtLeast {
+        question: Question,
+        value: f64,
+    },
+    AtMost {
+        question: Question,
+        value: f64,
+    },
     Rising(Question),
     Falling(Question),
     Undecidable(String),
@@ -127,7 +139,9 @@ pub fn read_claims(path: &Path, taxonomy: &Taxonomy) -> Result<Vec<Claim>, Claim
         source,
     })?;
     let file: StudyFile = toml::from_str(&text).map_err(|error| {
-        let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
+        let line = error
+            .span()
+            .map_or(1, |span| 1 + text[..span.start].matches('\n').count());
         ClaimError::Syntax {
             path: path.into(),
             message: format!("line {line}: {}", error.message().replace('\n', ", ")),
@@ -151,7 +165,11 @@ pub fn read_claims(path: &Path, taxonomy: &Taxonomy) -> Result<Vec<Claim>, Claim
 
 impl ClaimFile {
     fn check(self, taxonomy: &Taxonomy) -> Result<Claim, String> {
-        let within = self.within.as_deref().map(|text| condition(text, taxonomy)).transpose()?;
+        let within = self
+            .within
+            .as_deref()
+            .map(|text| condition(text, taxonomy))
+            .transpose()?;
         let question = |text: &str| -> Result<Question, String> {
             let label = condition(text, taxonomy)?;
             let of_head = Question::of_label(taxonomy, label.head, label.labels[0]);
@@ -163,7 +181,9 @@ impl ClaimFile {
         let single = |text: &str| -> Result<(usize, usize), String> {
             let found = condition(text, taxonomy)?;
             match (&within, found.labels[..].first(), found.labels.len()) {
-                (Some(_), ..) => Err("`within` goes with at_least, at_most, rising and falling".into()),
+                (Some(_), ..) => {
+                    Err("`within` goes with at_least, at_most, rising and falling".into())
+                }
                 (_, Some(&label), 1) => Ok((found.head, label)),
                 _ => Err(format!("{text:?} names several labels; name one")),
             }
@@ -188,8 +208,13 @@ impl ClaimFile {
                     }
                     Form::GreaterThanLabel { head, label, than }
                 }
-                _ => return Err("greater needs `label` with `in` and `than`, two repositories, or with \
-                     `than_label`".into()),
+                _ => {
+                    return Err(
+                        "greater needs `label` with `in` and `than`, two repositories, or with \
+                     `than_label`"
+                            .into(),
+                    );
+                }
             });
         }
         for (threshold, is_least) in [(&self.at_least, true), (&self.at_most, false)] {
@@ -203,8 +228,20 @@ impl ClaimFile {
                 false => Form::AtMost { question, value },
             });
         }
-        forms.extend(self.rising.as_deref().map(&question).transpose()?.map(Form::Rising));
-        forms.extend(self.falling.as_deref().map(&question).transpose()?.map(Form::Falling));
+        forms.extend(
+            self.rising
+                .as_deref()
+                .map(&question)
+                .transpose()?
+                .map(Form::Rising),
+        );
+        forms.extend(
+            self.falling
+                .as_deref()
+                .map(&question)
+                .transpose()?
+                .map(Form::Falling),
+        );
         forms.extend(self.undecidable.map(Form::Undecidable));
         match (forms.pop(), forms.is_empty()) {
             (Some(form), true) => Ok(Claim {
@@ -225,14 +262,21 @@ fn condition(text: &str, taxonomy: &Taxonomy) -> Result<Condition, String> {
         .split_once('.')
         .ok_or_else(|| format!("{text:?} is not head.label"))?;
     let place = taxonomy.head_index(head).ok_or_else(|| {
-        let heads: Vec<&str> = taxonomy.heads.iter().map(|head| head.name.as_str()).collect();
+        let heads: Vec<&str> = taxonomy
+            .heads
+            .iter()
+            .map(|head| head.name.as_str())
+            .collect();
         format!("{head:?} is no head: name one of {}", heads.join(", "))
     })?;
     let of = &taxonomy.heads[place];
     let labels = labels.split('|').map(|label| {
         of.label_index(label.trim()).ok_or_else(|| {
             let names: Vec<&str> = of.labels.iter().map(|label| label.name.as_str()).collect();
-            format!("{label:?} is no label of {head}: name one of {}", names.join(", "))
+            format!(
+                "{label:?} is no label of {head}: name one of {}",
+                names.join(", ")
+            )
         })
     });
     Ok(Condition {
@@ -268,9 +312,8 @@ pub fn answer(claim: &Claim, sample: &Sample<'_>, seed: u64) -> Answer {
     }
     let no_gold = "there is too little gold here to say, and counts of predicted labels have no valid \
                    interval";
-    let share = |question: &Question, part| {
-        sample.answer(question, part, Coefficient::Share, Tuning::Best)
-    };
+    let share =
+        |question: &Question, part| sample.answer(question, part, Coefficient::Share, Tuning::Best);
     match &claim.form {
         Form::Undecidable(why) => {
             answer.verdict = Verdict::Undecidable;
@@ -354,14 +397,21 @@ pub fn answer(claim: &Claim, sample: &Sample<'_>, seed: u64) -> Answer {
                 answer.why = "there is too little dated gold with this label to say".into();
                 return answer;
             };
-            let sign = if matches!(claim.form, Form::Rising(_)) { 1.0 } else { -1.0 };
+            let sign = if matches!(claim.form, Form::Rising(_)) {
+                1.0
+            } else {
+                -1.0
+            };
             let Interval { low, high, .. } = trend.per_year;
             answer.quantity = Some("change of the share in a year".into());
             answer.estimate = Some(trend.per_year);
             answer.gold_issues = share(question, part).map_or(0, |fit| fit.gold_domain as usize);
             (answer.verdict, answer.why) = match (sign * low > 0.0, sign * high > 0.0) {
                 (true, true) => (Verdict::Supported, "the interval excludes no change".into()),
-                (false, false) => (Verdict::Refuted, "the interval lies on the other side".into()),
+                (false, false) => (
+                    Verdict::Refuted,
+                    "the interval lies on the other side".into(),
+                ),
                 _ => (Verdict::Undecided, "the interval includes no change".into()),
             };
         }
@@ -402,29 +452,54 @@ fn fits(sample: &Sample<'_>, head: usize, part: Part<'_>) -> Option<Vec<Fit>> {
 fn checked(claim: &Claim, taxonomy: &Taxonomy) -> Option<String> {
     let conditions = |condition: &Condition| {
         let head = &taxonomy.heads[condition.head];
-        let labels = condition.labels.iter().map(|&label| head.labels[label].name.as_str());
+        let labels = condition
+            .labels
+            .iter()
+            .map(|&label| head.labels[label].name.as_str());
         format!("{} {}", head.name, labels.collect::<Vec<_>>().join(" or "))
     };
     let question = |question: &Question| {
         let within: Vec<String> = question.within.iter().map(conditions).collect();
         match within.is_empty() {
             true => conditions(&question.label),
-            false => format!("{} within {}", conditions(&question.label), within.join(" and ")),
+            false => format!(
+                "{} within {}",
+                conditions(&question.label),
+                within.join(" and ")
+            ),
         }
     };
     let label = |head: usize, label: usize| question(&Question::of_label(taxonomy, head, label));
     let text = match &claim.form {
-        Form::First { head, label: place } => format!("{} has the largest share", label(*head, *place)),
-        Form::Greater { question: asked, than } => {
-            let repo = claim.repo.as_deref().unwrap_or_default();
-            return Some(format!("{} is greater in {repo} than in {than}", question(asked)));
+        Form::First { head, label: place } => {
+            format!("{} has the largest share", label(*head, *place))
         }
-        Form::GreaterThanLabel { head, label: place, than } => {
+        Form::Greater {
+            question: asked,
+            than,
+        } => {
+            let repo = claim.repo.as_deref().unwrap_or_default();
+            return Some(format!(
+                "{} is greater in {repo} than in {than}",
+                question(asked)
+            ));
+        }
+        Form::GreaterThanLabel {
+            head,
+            label: place,
+            than,
+        } => {
             let than = &taxonomy.heads[*head].labels[*than].name;
             format!("{} is greater than {than}", label(*head, *place))
         }
-        Form::AtLeast { question: asked, value } => format!("{} is at least {value}", question(asked)),
-        Form::AtMost { question: asked, value } => format!("{} is at most {value}", question(asked)),
+        Form::AtLeast {
+            question: asked,
+            value,
+        } => format!("{} is at least {value}", question(asked)),
+        Form::AtMost {
+            question: asked,
+            value,
+        } => format!("{} is at most {value}", question(asked)),
         Form::Rising(asked) => format!("{} is rising", question(asked)),
         Form::Falling(asked) => format!("{} is falling", question(asked)),
         Form::Undecidable(_) => return None,

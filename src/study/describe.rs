@@ -16,7 +16,10 @@ const SHOWN_LABELS: usize = 30;
 
 /// The last date that any issue has.
 pub fn last_date(sample: &Sample<'_>) -> Option<DateTime<Utc>> {
-    let dates = sample.items.iter().flat_map(|item| [item.record.opened, item.record.closed]);
+    let dates = sample
+        .items
+        .iter()
+        .flat_map(|item| [item.record.opened, item.record.closed]);
     dates.flatten().max()
 }
 
@@ -25,7 +28,10 @@ pub fn repository(
     repo: Option<&str>,
     as_of: Option<DateTime<Utc>>,
 ) -> Repository {
-    let part = Part { repo, quarter: None };
+    let part = Part {
+        repo,
+        quarter: None,
+    };
     let items: Vec<&Item> = sample.part(part).collect();
     let count = |of: &dyn Fn(&Item) -> bool| items.iter().filter(|item| of(item)).count();
     let opened = || items.iter().filter_map(|item| item.record.opened);
@@ -36,12 +42,24 @@ pub fn repository(
         issues: items.len(),
         open: count(&|item| item.record.metadata.is_open == Some(true)),
         closed: count(&|item| item.record.metadata.is_open == Some(false)),
-        last_30_days: count(&|item| item.record.opened.is_some_and(|o| since.is_some_and(|s| o > s))),
+        last_30_days: count(&|item| {
+            item.record
+                .opened
+                .is_some_and(|o| since.is_some_and(|s| o > s))
+        }),
         undated: count(&|item| item.record.opened.is_none()),
         first_opened: opened().min().map(day),
         last_opened: opened().max().map(day),
-        comments: mean(items.iter().filter_map(|item| item.record.metadata.comments)),
-        reactions: mean(items.iter().filter_map(|item| item.record.metadata.reactions)),
+        comments: mean(
+            items
+                .iter()
+                .filter_map(|item| item.record.metadata.comments),
+        ),
+        reactions: mean(
+            items
+                .iter()
+                .filter_map(|item| item.record.metadata.reactions),
+        ),
         gold: count(&|item| item.gold.is_some()),
         survival: days_open(items.into_iter(), as_of),
     }
@@ -73,12 +91,17 @@ pub fn days_open<'a, 's: 'a>(
 
 /// Whether the predicted label of a head is `label`.
 pub fn has(item: &Item<'_>, head: usize, label: usize) -> bool {
-    item.prediction.is_some_and(|prediction| prediction.heads[head].label == Some(label))
+    item.prediction
+        .is_some_and(|prediction| prediction.heads[head].label == Some(label))
 }
 
 pub fn github_labels(sample: &Sample<'_>) -> Vec<Counted> {
     let mut counts: HashMap<&str, usize> = HashMap::new();
-    for label in sample.items.iter().flat_map(|item| &item.record.metadata.labels) {
+    for label in sample
+        .items
+        .iter()
+        .flat_map(|item| &item.record.metadata.labels)
+    {
         *counts.entry(label).or_default() += 1;
     }
     let mut counts: Vec<(&str, usize)> = counts.into_iter().collect();
@@ -120,7 +143,10 @@ fn crosses(
             labels: BTreeMap::new(),
         });
         cross.issues += 1;
-        if let Some(label) = item.prediction.and_then(|prediction| prediction.heads[head].label) {
+        if let Some(label) = item
+            .prediction
+            .and_then(|prediction| prediction.heads[head].label)
+        {
             let label = sample.taxonomy.label_name(head, Some(label)).to_owned();
             *cross.labels.entry(label).or_default() += 1;
         }
@@ -168,15 +194,30 @@ pub fn typical(sample: &Sample<'_>, head: usize, label: usize) -> Vec<String> {
         .items
         .iter()
         .filter(|item| has(item, head, label))
-        .filter(|item| item.gold.is_none_or(|gold| gold.labels[head] == Some(label)))
-        .filter_map(|item| Some((item.gold.is_some(), item.prediction?.heads[head].probability, item)))
+        .filter(|item| {
+            item.gold
+                .is_none_or(|gold| gold.labels[head] == Some(label))
+        })
+        .filter_map(|item| {
+            Some((
+                item.gold.is_some(),
+                item.prediction?.heads[head].probability,
+                item,
+            ))
+        })
         .filter(|(_, probability, _)| *probability >= 0.8)
         .collect();
     items.sort_by(|a, b| {
         let by_id = || a.2.record.id.cmp(&b.2.record.id);
-        b.0.cmp(&a.0).then_with(|| b.1.total_cmp(&a.1)).then_with(by_id)
+        b.0.cmp(&a.0)
+            .then_with(|| b.1.total_cmp(&a.1))
+            .then_with(by_id)
     });
-    items.into_iter().take(SHOWN).map(|(_, _, item)| url(item)).collect()
+    items
+        .into_iter()
+        .take(SHOWN)
+        .map(|(_, _, item)| url(item))
+        .collect()
 }
 
 fn url(item: &Item<'_>) -> String {

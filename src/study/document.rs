@@ -11,16 +11,34 @@ pub fn document(taxonomy: &Taxonomy, findings: Option<&Findings>) -> String {
         out += &format!("\n{note}\n");
     }
     for head in &taxonomy.heads {
-        out += &format!("\n## {} (`{}`)\n\n{}\n", head.title, head.name, head.definition.trim());
+        out += &format!(
+            "\n## {} (`{}`)\n\n{}\n",
+            head.title,
+            head.name,
+            head.definition.trim()
+        );
         if let Some(parent) = &head.applies_when {
             let on = &taxonomy.heads[parent.head];
-            let labels = parent.labels.iter().map(|&label| format!("`{}`", on.labels[label].name));
+            let labels = parent
+                .labels
+                .iter()
+                .map(|&label| format!("`{}`", on.labels[label].name));
             let labels: Vec<String> = labels.collect();
-            out += &format!("\nApplies where `{}` is {}.\n", on.name, labels.join(" or "));
+            out += &format!(
+                "\nApplies where `{}` is {}.\n",
+                on.name,
+                labels.join(" or ")
+            );
         }
-        let found = findings.and_then(|findings| findings.heads.iter().find(|h| h.head == head.name));
+        let found =
+            findings.and_then(|findings| findings.heads.iter().find(|h| h.head == head.name));
         for label in &head.labels {
-            out += &format!("\n### {} (`{}`)\n\n{}\n", label.title, label.name, label.definition.trim());
+            out += &format!(
+                "\n### {} (`{}`)\n\n{}\n",
+                label.title,
+                label.name,
+                label.definition.trim()
+            );
             if !label.rules.is_empty() {
                 out.push('\n');
             }
@@ -39,13 +57,23 @@ pub fn document(taxonomy: &Taxonomy, findings: Option<&Findings>) -> String {
 fn measured(label: &Label) -> String {
     let share = |estimate: Option<Interval>| match estimate {
         Some(Interval { value, low, high }) => {
-            format!("{:.1} % [{:.1}, {:.1}]", 100.0 * value, 100.0 * low, 100.0 * high)
+            format!(
+                "{:.1} % [{:.1}, {:.1}]",
+                100.0 * value,
+                100.0 * low,
+                100.0 * high
+            )
         }
         None => "–".to_owned(),
     };
     let mut out = String::from("\n| where | predicted | gold | share |\n|---|---:|---:|---|\n");
     let all = std::iter::once(("all", &label.share));
-    let rows = all.chain(label.repositories.iter().map(|(repo, shares)| (repo.as_str(), shares)));
+    let rows = all.chain(
+        label
+            .repositories
+            .iter()
+            .map(|(repo, shares)| (repo.as_str(), shares)),
+    );
     for (name, shares) in rows {
         out += &format!(
             "| {name} | {} | {} | {} |\n",

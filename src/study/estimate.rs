@@ -141,7 +141,11 @@ impl NormalEquations {
         };
         for stratum in strata {
             let total: f64 = stratum.gold.iter().map(|gold| gold.weight).sum();
-            let lambda = if stratum.unlabelled.is_empty() { 0.0 } else { lambda };
+            let lambda = if stratum.unlabelled.is_empty() {
+                0.0
+            } else {
+                lambda
+            };
             for gold in &stratum.gold {
                 let weight = stratum.share * gold.weight / total;
                 add(weight, gold.truth, gold.time);
@@ -219,11 +223,22 @@ struct StratumInfluences {
 impl StratumInfluences {
     fn of(stratum: &Stratum, normal: &NormalEquations) -> Self {
         let total: f64 = stratum.gold.iter().map(|gold| gold.weight).sum();
-        let weights: Vec<f64> = stratum.gold.iter().map(|gold| gold.weight / total).collect();
+        let weights: Vec<f64> = stratum
+            .gold
+            .iter()
+            .map(|gold| gold.weight / total)
+            .collect();
         let influence = |gold: &Gold, of: Membership| normal.influence(of, gold.time);
-        let truth: Vec<f64> = stratum.gold.iter().map(|gold| influence(gold, gold.truth)).collect();
-        let predicted: Vec<f64> =
-            stratum.gold.iter().map(|gold| influence(gold, gold.predicted)).collect();
+        let truth: Vec<f64> = stratum
+            .gold
+            .iter()
+            .map(|gold| influence(gold, gold.truth))
+            .collect();
+        let predicted: Vec<f64> = stratum
+            .gold
+            .iter()
+            .map(|gold| influence(gold, gold.predicted))
+            .collect();
         let unlabelled: Vec<f64> = stratum
             .unlabelled
             .iter()
@@ -294,14 +309,19 @@ impl StratumInfluences {
 
 impl Influences {
     fn of(strata: &[Stratum], normal: &NormalEquations) -> Self {
-        let strata = strata.iter().map(|stratum| StratumInfluences::of(stratum, normal));
+        let strata = strata
+            .iter()
+            .map(|stratum| StratumInfluences::of(stratum, normal));
         Self {
             strata: strata.collect(),
         }
     }
 
     fn numerator(&self) -> f64 {
-        self.strata.iter().map(|s| s.numerator(s.covariance, s.per_gold())).sum()
+        self.strata
+            .iter()
+            .map(|s| s.numerator(s.covariance, s.per_gold()))
+            .sum()
     }
 
     fn denominator(&self) -> f64 {
@@ -330,20 +350,32 @@ impl Influences {
     }
 
     fn same_for_each(&self, lambda: f64) -> Vec<Vec<f64>> {
-        self.strata.iter().map(|stratum| vec![lambda; stratum.weights.len()]).collect()
+        self.strata
+            .iter()
+            .map(|stratum| vec![lambda; stratum.weights.len()])
+            .collect()
     }
 
     /// PPI++'s variance, as `ppi_py` has it: sums of squares over the number of issues.
     fn normal_variance(&self, lambda: f64) -> f64 {
         let parts = self.strata.iter().map(|stratum| {
-            let lambda = if stratum.unlabelled.is_empty() { 0.0 } else { lambda };
+            let lambda = if stratum.unlabelled.is_empty() {
+                0.0
+            } else {
+                lambda
+            };
             let rest = |i: usize| stratum.truth[i] - lambda * stratum.predicted[i];
-            let mean: f64 = (0..stratum.weights.len()).map(|i| stratum.weights[i] * rest(i)).sum();
+            let mean: f64 = (0..stratum.weights.len())
+                .map(|i| stratum.weights[i] * rest(i))
+                .sum();
             let gold: f64 = (0..stratum.weights.len())
                 .map(|i| (stratum.weights[i] * (rest(i) - mean)).powi(2))
                 .sum();
             let count = stratum.unlabelled.len().max(1) as f64;
-            let squares = stratum.unlabelled.iter().map(|x| (x - stratum.mean_unlabelled).powi(2));
+            let squares = stratum
+                .unlabelled
+                .iter()
+                .map(|x| (x - stratum.mean_unlabelled).powi(2));
             let unlabelled = lambda * lambda * squares.sum::<f64>() / (count * count);
             stratum.share * stratum.share * (gold + unlabelled)
         });
@@ -353,11 +385,18 @@ impl Influences {
     fn parts(&self, lambda: f64, others: &[Vec<f64>]) -> Vec<f64> {
         let mut parts = Vec::new();
         for (stratum, others) in self.strata.iter().zip(others) {
-            let used = |lambda: f64| if stratum.unlabelled.is_empty() { 0.0 } else { lambda };
+            let used = |lambda: f64| {
+                if stratum.unlabelled.is_empty() {
+                    0.0
+                } else {
+                    lambda
+                }
+            };
             // The unlabelled issues' mean is taken off, for a tuning parameter that differs between the
             // issues to cost what it costs.
             let rest = |i: usize| {
-                stratum.truth[i] - used(others[i]) * (stratum.predicted[i] - stratum.mean_unlabelled)
+                stratum.truth[i]
+                    - used(others[i]) * (stratum.predicted[i] - stratum.mean_unlabelled)
             };
             let count = stratum.weights.len();
             let mean: f64 = (0..count).map(|i| stratum.weights[i] * rest(i)).sum();
@@ -426,7 +465,10 @@ pub fn wilson(share: f64, issues: f64) -> (f64, f64) {
     let centre = (share + square / (2.0 * issues)) / (1.0 + square / issues);
     let half = Z * (share * (1.0 - share) / issues + square / (4.0 * issues * issues)).sqrt()
         / (1.0 + square / issues);
-    ((centre - half).max(0.0).min(share), (centre + half).min(1.0).max(share))
+    (
+        (centre - half).max(0.0).min(share),
+        (centre + half).min(1.0).max(share),
+    )
 }
 
 /// The difference of two independent estimates, first minus second, with its 95 % interval (Newcombe

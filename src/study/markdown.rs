@@ -14,7 +14,10 @@ pub fn markdown(findings: &Findings) -> String {
         "{} issues of {} repositories{}. Made with {}.\n\n",
         all.issues,
         findings.repositories.len() - 1,
-        findings.as_of.as_ref().map_or(String::new(), |day| format!(", watched until {day}")),
+        findings
+            .as_of
+            .as_ref()
+            .map_or(String::new(), |day| format!(", watched until {day}")),
         findings.created_with
     );
     if let Some(gold) = &findings.gold {
@@ -47,18 +50,26 @@ pub fn markdown(findings: &Findings) -> String {
         if let Some(condition) = &head.applies_when {
             out += &format!("Shares of the issues whose {condition}.\n\n");
         }
-        let repositories: Vec<&str> =
-            findings.repositories.iter().filter_map(|repo| repo.repo.as_deref()).collect();
+        let repositories: Vec<&str> = findings
+            .repositories
+            .iter()
+            .filter_map(|repo| repo.repo.as_deref())
+            .collect();
         out += "| label | share | rank | gold alone | adjusted count | predicted |";
         for repo in &repositories {
             out += &format!(" {} |", escaped(repo));
         }
-        out += &format!("\n|---|---|---|---|---:|---:|{}\n", "---|".repeat(repositories.len()));
+        out += &format!(
+            "\n|---|---|---|---|---:|---:|{}\n",
+            "---|".repeat(repositories.len())
+        );
         for label in &head.labels {
-            let rank = label.rank.map_or("–".to_owned(), |rank| match rank.best == rank.worst {
-                true => rank.best.to_string(),
-                false => format!("{} to {}", rank.best, rank.worst),
-            });
+            let rank = label
+                .rank
+                .map_or("–".to_owned(), |rank| match rank.best == rank.worst {
+                    true => rank.best.to_string(),
+                    false => format!("{} to {}", rank.best, rank.worst),
+                });
             let number = |value: Option<f64>| value.map_or("–".to_owned(), |v| format!("{v:.3}"));
             out += &format!(
                 "| {} | {} | {rank} | {} | {} | {} |",
@@ -81,7 +92,11 @@ pub fn markdown(findings: &Findings) -> String {
 }
 
 fn differences(head: &super::findings::Head) -> String {
-    let sure: Vec<_> = head.differences.iter().filter(|found| found.p_holm < 0.05).collect();
+    let sure: Vec<_> = head
+        .differences
+        .iter()
+        .filter(|found| found.p_holm < 0.05)
+        .collect();
     if head.differences.is_empty() {
         return String::new();
     }
@@ -104,12 +119,18 @@ fn differences(head: &super::findings::Head) -> String {
 }
 
 fn trends(head: &super::findings::Head) -> String {
-    let trends = head.labels.iter().filter_map(|label| Some((&label.label, label.trend?)));
+    let trends = head
+        .labels
+        .iter()
+        .filter_map(|label| Some((&label.label, label.trend?)));
     let trends: Vec<_> = trends.collect();
     if trends.is_empty() {
         return String::new();
     }
-    let sure: Vec<_> = trends.iter().filter(|(_, trend)| trend.p_holm < 0.05).collect();
+    let sure: Vec<_> = trends
+        .iter()
+        .filter(|(_, trend)| trend.p_holm < 0.05)
+        .collect();
     let mut out = format!(
         "\n{} of {} trends hold after Holm's correction{}\n",
         sure.len(),

@@ -79,8 +79,13 @@ pub fn study(inputs: Inputs<'_>) -> Findings {
         .cloned()
         .collect();
     let taxonomy = inputs.taxonomy;
-    let sample =
-        Sample::new(taxonomy, inputs.records, inputs.predictions, inputs.gold, &memorised);
+    let sample = Sample::new(
+        taxonomy,
+        inputs.records,
+        inputs.predictions,
+        inputs.gold,
+        &memorised,
+    );
     let as_of = inputs.as_of.or_else(|| describe::last_date(&sample));
     let gold = (!inputs.gold.is_empty()).then(|| summary(&inputs, &sample, &memorised));
     let names: Vec<&str> = sample.repositories().into_keys().collect();
@@ -88,7 +93,10 @@ pub fn study(inputs: Inputs<'_>) -> Findings {
     let mut models = BTreeMap::new();
     for record in inputs.records {
         if inputs.predictions.contains_key(&record.id) {
-            let name = inputs.predicted_by.get(&record.id).map_or("unnamed", String::as_str);
+            let name = inputs
+                .predicted_by
+                .get(&record.id)
+                .map_or("unnamed", String::as_str);
             *models.entry(name.to_owned()).or_insert(0) += 1;
         }
     }
@@ -130,26 +138,33 @@ pub fn study(inputs: Inputs<'_>) -> Findings {
 fn summary(inputs: &Inputs<'_>, sample: &Sample<'_>, memorised: &HashSet<IssueId>) -> GoldSummary {
     let corpus: HashSet<&IssueId> = inputs.records.iter().map(|record| &record.id).collect();
     let inside = || inputs.gold.iter().filter(|gold| corpus.contains(&gold.id));
-    let by_repo = sample.items.iter().map(|item| {
-        (Some(item.record.id.repo.clone()), item.gold.is_some())
-    });
+    let by_repo = sample
+        .items
+        .iter()
+        .map(|item| (Some(item.record.id.repo.clone()), item.gold.is_some()));
     let by_quarter = sample.items.iter().map(|item| {
-        (item.record.quarter().map(|quarter| quarter.to_string()), item.gold.is_some())
+        (
+            item.record.quarter().map(|quarter| quarter.to_string()),
+            item.gold.is_some(),
+        )
     });
     let spread = match sample.is_weighted {
         true => Vec::new(),
-        false => [("repository", spread(by_repo)), ("quarter", spread(by_quarter))]
-            .into_iter()
-            .filter_map(|(over, spread)| {
-                let (chi_squared, degrees, p) = spread?;
-                Some(Spread {
-                    over: over.to_owned(),
-                    chi_squared,
-                    degrees,
-                    p,
-                })
+        false => [
+            ("repository", spread(by_repo)),
+            ("quarter", spread(by_quarter)),
+        ]
+        .into_iter()
+        .filter_map(|(over, spread)| {
+            let (chi_squared, degrees, p) = spread?;
+            Some(Spread {
+                over: over.to_owned(),
+                chi_squared,
+                degrees,
+                p,
             })
-            .collect(),
+        })
+        .collect(),
     };
     GoldSummary {
         file: inputs.gold_file.to_owned(),
@@ -236,14 +251,19 @@ fn remarks(
         ));
     }
     if gold.is_some_and(|gold| gold.issues > 0 && gold.unlabelled == 0) {
-        remarks.push("No prediction is left to count: the estimates are those of gold alone.".to_owned());
+        remarks.push(
+            "No prediction is left to count: the estimates are those of gold alone.".to_owned(),
+        );
     }
     let by = |wanted: bool| {
         let of = move |name: &&String| name.starts_with(CROSS_VALIDATION) == wanted;
         models.keys().filter(of).count()
     };
     if models.len() > 1 && (by(true) > 0 || by(false) > 1) {
-        let names: Vec<String> = models.iter().map(|(name, n)| format!("{name} ({n})")).collect();
+        let names: Vec<String> = models
+            .iter()
+            .map(|(name, n)| format!("{name} ({n})"))
+            .collect();
         remarks.push(format!(
             "Several models predicted: {}. Estimates take it that they err alike on average; where gold is \
              predicted by one and the rest by another, a difference between the two goes into the estimates \
@@ -251,14 +271,22 @@ fn remarks(
             names.join(", ")
         ));
     }
-    let unpredicted = sample.items.iter().filter(|item| item.prediction.is_none()).count();
+    let unpredicted = sample
+        .items
+        .iter()
+        .filter(|item| item.prediction.is_none())
+        .count();
     if unpredicted > 0 {
         remarks.push(format!(
             "{unpredicted} of {issues} issues have no prediction; predictions are taken to say that they \
              have no label."
         ));
     }
-    let undated = sample.items.iter().filter(|item| item.record.opened.is_none()).count();
+    let undated = sample
+        .items
+        .iter()
+        .filter(|item| item.record.opened.is_none())
+        .count();
     if undated > 0 {
         remarks.push(format!(
             "{undated} of {issues} issues have no date of opening: they count in no quarter, trend or time \

@@ -3,9 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::describe;
-use super::estimate::{
-    Coefficient, Fit, Tuning, adjusted_count, difference, holm, normal_cdf,
-};
+use super::estimate::{Coefficient, Fit, Tuning, adjusted_count, difference, holm, normal_cdf};
 use super::findings::{Difference, Head, Interval, Label, RankSet, Shares, Trend};
 use super::question::Question;
 use super::ranking::Ranking;
@@ -60,7 +58,9 @@ impl Counts {
     fn of(sample: &Sample<'_>, question: &Question, part: Part<'_>) -> Self {
         let mut counts = Self::default();
         for item in sample.part(part) {
-            let Some(prediction) = item.prediction else { continue };
+            let Some(prediction) = item.prediction else {
+                continue;
+            };
             let predicted = question.of_predicted_labels(prediction);
             counts.issues += 1.0;
             counts.domain += predicted.domain;
@@ -123,7 +123,10 @@ pub fn head(sample: &Sample<'_>, head: usize, as_of: Option<DateTime<Utc>>, seed
             };
             (quarter.to_string(), shares(sample, &question, part).0)
         });
-        let items = sample.items.iter().filter(|item| describe::has(item, head, place));
+        let items = sample
+            .items
+            .iter()
+            .filter(|item| describe::has(item, head, place));
         labels.push(Label {
             label: label.name.clone(),
             title: label.title.clone(),
@@ -160,7 +163,10 @@ pub fn head(sample: &Sample<'_>, head: usize, as_of: Option<DateTime<Utc>>, seed
         title: of.title.clone(),
         applies_when: of.applies_when.as_ref().map(|parent| {
             let on = &taxonomy.heads[parent.head];
-            let labels = parent.labels.iter().map(|&label| on.labels[label].name.as_str());
+            let labels = parent
+                .labels
+                .iter()
+                .map(|&label| on.labels[label].name.as_str());
             format!("{} is {}", on.name, labels.collect::<Vec<_>>().join(" or "))
         }),
         differences: differences(&labels, &names),
@@ -201,7 +207,9 @@ fn differences(labels: &[Label], repositories: &[&str]) -> Vec<Difference> {
         for (place, &first) in repositories.iter().enumerate() {
             for &second in &repositories[place + 1..] {
                 let of = |repo: &str| label.repositories.get(repo)?.estimate;
-                let (Some(a), Some(b)) = (of(first), of(second)) else { continue };
+                let (Some(a), Some(b)) = (of(first), of(second)) else {
+                    continue;
+                };
                 let (value, low, high, p) =
                     difference((a.value, a.low, a.high), (b.value, b.low, b.high));
                 differences.push(Difference {
@@ -222,4 +230,3 @@ fn differences(labels: &[Label], repositories: &[&str]) -> Vec<Difference> {
     differences.sort_by(|a, b| a.p.total_cmp(&b.p));
     differences
 }
-

@@ -86,16 +86,25 @@ impl Question {
 fn probability(taxonomy: &Taxonomy, prediction: &Prediction, conditions: &[&Condition]) -> f64 {
     let of = |condition: &Condition| -> f64 {
         let distribution = &prediction.heads[condition.head].distribution;
-        let shares = condition.labels.iter().map(|&label| f64::from(distribution[label]));
+        let shares = condition
+            .labels
+            .iter()
+            .map(|&label| f64::from(distribution[label]));
         shares.sum::<f64>().min(1.0)
     };
     // A condition on a head says all of the head that it depends on.
     let implied = |condition: &Condition| {
         conditions.iter().any(|other| {
-            taxonomy.heads[other.head].applies_when.as_ref().is_some_and(|parent| {
-                parent.head == condition.head
-                    && parent.labels.iter().all(|label| condition.labels.contains(label))
-            })
+            taxonomy.heads[other.head]
+                .applies_when
+                .as_ref()
+                .is_some_and(|parent| {
+                    parent.head == condition.head
+                        && parent
+                            .labels
+                            .iter()
+                            .all(|label| condition.labels.contains(label))
+                })
         })
     };
     let mut product = 1.0;

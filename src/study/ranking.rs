@@ -32,7 +32,11 @@ pub struct Ranking {
 impl Ranking {
     pub fn new(fits: &[Fit], seed: u64) -> Self {
         let covariance: Vec<Vec<f64>> = (0..fits.len())
-            .map(|a| (0..fits.len()).map(|b| covariance(&fits[a], &fits[b], a == b)).collect())
+            .map(|a| {
+                (0..fits.len())
+                    .map(|b| covariance(&fits[a], &fits[b], a == b))
+                    .collect()
+            })
             .collect();
         let factor = cholesky(&covariance);
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -49,14 +53,15 @@ impl Ranking {
     }
 
     pub fn rank(&self, label: usize) -> Rank {
-        let others: Vec<usize> = (0..self.values.len()).filter(|&other| other != label).collect();
+        let others: Vec<usize> = (0..self.values.len())
+            .filter(|&other| other != label)
+            .collect();
         let mut furthest: Vec<f64> = self
             .draws
             .iter()
             .map(|draw| {
-                let distance = |&other: &usize| {
-                    (draw[label] - draw[other]).abs() / self.error(label, other)
-                };
+                let distance =
+                    |&other: &usize| (draw[label] - draw[other]).abs() / self.error(label, other);
                 others.iter().map(distance).fold(0.0, f64::max)
             })
             .collect();
@@ -82,7 +87,10 @@ impl Ranking {
 
     /// The difference of two labels and its error.
     pub fn difference(&self, first: usize, second: usize) -> (f64, f64) {
-        (self.values[first] - self.values[second], self.error(first, second))
+        (
+            self.values[first] - self.values[second],
+            self.error(first, second),
+        )
     }
 
     fn error(&self, a: usize, b: usize) -> f64 {
@@ -99,7 +107,12 @@ fn covariance(a: &Fit, b: &Fit, same: bool) -> f64 {
     if a.error == 0.0 || b.error == 0.0 {
         return 0.0;
     }
-    let raw: f64 = a.influence.iter().zip(&b.influence).map(|(a, b)| a * b).sum();
+    let raw: f64 = a
+        .influence
+        .iter()
+        .zip(&b.influence)
+        .map(|(a, b)| a * b)
+        .sum();
     raw * (a.cautious_error() / a.error) * (b.cautious_error() / b.error)
 }
 
@@ -115,7 +128,9 @@ fn cholesky(matrix: &[Vec<f64>]) -> Vec<Vec<f64>> {
         }
         factor[column][column] = pivot.sqrt();
         for row in column + 1..n {
-            let taken: f64 = (0..column).map(|k| factor[row][k] * factor[column][k]).sum();
+            let taken: f64 = (0..column)
+                .map(|k| factor[row][k] * factor[column][k])
+                .sum();
             factor[row][column] = (matrix[row][column] - taken) / factor[column][column];
         }
     }

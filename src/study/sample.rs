@@ -120,20 +120,25 @@ impl<'a> Sample<'a> {
     pub fn part(&self, part: Part<'_>) -> impl Iterator<Item = &Item<'a>> {
         self.items.iter().filter(move |item| {
             part.repo.is_none_or(|repo| item.record.id.repo == repo)
-                && part.quarter.is_none_or(|quarter| item.record.quarter() == Some(quarter))
+                && part
+                    .quarter
+                    .is_none_or(|quarter| item.record.quarter() == Some(quarter))
         })
     }
 
     pub fn gold(&self) -> impl Iterator<Item = (&Item<'a>, &'a Annotation)> {
-        self.items.iter().filter_map(|item| Some((item, item.gold?)))
+        self.items
+            .iter()
+            .filter_map(|item| Some((item, item.gold?)))
     }
 
     /// The repositories with their numbers of issues and gold issues, by name.
     pub fn repositories(&self) -> BTreeMap<&'a str, (usize, usize)> {
         let mut repositories = BTreeMap::new();
         for item in &self.items {
-            let counts: &mut (usize, usize) =
-                repositories.entry(item.record.id.repo.as_str()).or_default();
+            let counts: &mut (usize, usize) = repositories
+                .entry(item.record.id.repo.as_str())
+                .or_default();
             counts.0 += 1;
             counts.1 += usize::from(item.gold.is_some());
         }
@@ -142,8 +147,11 @@ impl<'a> Sample<'a> {
 
     /// The quarters in which issues were opened, in their order.
     pub fn quarters(&self) -> Vec<Quarter> {
-        let mut quarters: Vec<_> =
-            self.items.iter().filter_map(|item| item.record.quarter()).collect();
+        let mut quarters: Vec<_> = self
+            .items
+            .iter()
+            .filter_map(|item| item.record.quarter())
+            .collect();
         quarters.sort_unstable();
         quarters.dedup();
         quarters
@@ -161,13 +169,24 @@ impl<'a> Sample<'a> {
         coefficient: Coefficient,
         tuning: Tuning,
     ) -> Option<Fit> {
-        fit(&self.strata(question, part, coefficient), coefficient, tuning)
+        fit(
+            &self.strata(question, part, coefficient),
+            coefficient,
+            tuning,
+        )
     }
 
-    fn strata(&self, question: &Question, part: Part<'_>, coefficient: Coefficient) -> Vec<Stratum> {
+    fn strata(
+        &self,
+        question: &Question,
+        part: Part<'_>,
+        coefficient: Coefficient,
+    ) -> Vec<Stratum> {
         let mut strata: BTreeMap<&str, (f64, Stratum)> = BTreeMap::new();
         for item in self.part(part) {
-            let Some(time) = self.time(item, coefficient) else { continue };
+            let Some(time) = self.time(item, coefficient) else {
+                continue;
+            };
             let (issues, stratum) = strata.entry(item.record.id.repo.as_str()).or_default();
             *issues += 1.0;
             // An issue that was not predicted counts as outside, on either side alike.

@@ -53,7 +53,12 @@ pub fn survival(mut times: Vec<(f64, bool)>) -> Survival {
         open *= 1.0 - closed / at_risk;
         greenwood += closed / (at_risk * (at_risk - closed));
         let (low, high) = interval(open, greenwood);
-        steps.push(Step { days, open, low, high });
+        steps.push(Step {
+            days,
+            open,
+            low,
+            high,
+        });
     }
     let first = |of: fn(&Step) -> f64| steps.iter().find(|step| of(step) <= 0.5).map(|s| s.days);
     Survival {
@@ -83,7 +88,9 @@ fn thinned(steps: Vec<Step>) -> Vec<Step> {
     // By what is left open rather than by days: most is closed early.
     let mut kept: Vec<Step> = Vec::new();
     for (place, step) in steps.into_iter().enumerate() {
-        let moved = kept.last().is_none_or(|before| before.open - step.open >= 1.0 / MOST_STEPS as f64);
+        let moved = kept
+            .last()
+            .is_none_or(|before| before.open - step.open >= 1.0 / MOST_STEPS as f64);
         if moved || place == last {
             kept.push(step);
         }

@@ -12,7 +12,12 @@ fn fixture() -> Value {
 }
 
 fn numbers(value: &Value) -> Vec<f64> {
-    value.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect()
+    value
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|x| x.as_f64().unwrap())
+        .collect()
 }
 
 fn close(found: f64, expected: f64) {
@@ -25,12 +30,15 @@ fn of(label: f64) -> Membership {
 
 /// A stratum of a label among all issues.
 fn stratum(truth: &[f64], predicted: &[f64], unlabelled: &[f64]) -> Stratum {
-    let gold = truth.iter().zip(predicted).map(|(&truth, &predicted)| Gold {
-        truth: of(truth),
-        predicted: of(predicted),
-        weight: 1.0,
-        time: 0.0,
-    });
+    let gold = truth
+        .iter()
+        .zip(predicted)
+        .map(|(&truth, &predicted)| Gold {
+            truth: of(truth),
+            predicted: of(predicted),
+            weight: 1.0,
+            time: 0.0,
+        });
     let unlabelled = unlabelled.iter().map(|&predicted| Unlabelled {
         predicted: of(predicted),
         time: 0.0,
@@ -49,7 +57,10 @@ fn cases() -> Vec<(Value, Stratum)> {
             ["truth", "predicted", "unlabelled"].map(|name| numbers(&case[name]));
         stratum(&truth, &predicted, &unlabelled)
     };
-    means.into_iter().map(|case| (case.clone(), stratum(&case))).collect()
+    means
+        .into_iter()
+        .map(|case| (case.clone(), stratum(&case)))
+        .collect()
 }
 
 #[test]
@@ -58,9 +69,16 @@ fn shares_lambdas_and_normal_intervals_are_those_of_ppi_py() {
         let fit = fit(&[stratum.clone()], Coefficient::Share, Tuning::Best).unwrap();
         close(fit.lambda, case["lambda"].as_f64().unwrap());
         close(fit.value, case["value"].as_f64().unwrap());
-        close(fit.value - Z * fit.normal_error, case["low"].as_f64().unwrap());
-        close(fit.value + Z * fit.normal_error, case["high"].as_f64().unwrap());
-        let alone = super::estimate::fit(&[stratum], Coefficient::Share, Tuning::Fixed(0.0)).unwrap();
+        close(
+            fit.value - Z * fit.normal_error,
+            case["low"].as_f64().unwrap(),
+        );
+        close(
+            fit.value + Z * fit.normal_error,
+            case["high"].as_f64().unwrap(),
+        );
+        let alone =
+            super::estimate::fit(&[stratum], Coefficient::Share, Tuning::Fixed(0.0)).unwrap();
         let classical = numbers(&case["classical"]);
         close(alone.value - Z * alone.normal_error, classical[0]);
         close(alone.value + Z * alone.normal_error, classical[1]);
@@ -70,7 +88,12 @@ fn shares_lambdas_and_normal_intervals_are_those_of_ppi_py() {
 #[test]
 fn a_stratum_cut_in_two_alike_halves_is_the_whole_but_for_lost_degrees_of_freedom() {
     let (_, whole) = cases().remove(0);
-    let halves: Vec<Stratum> = (0..2).map(|_| Stratum { share: 0.5, ..whole.clone() }).collect();
+    let halves: Vec<Stratum> = (0..2)
+        .map(|_| Stratum {
+            share: 0.5,
+            ..whole.clone()
+        })
+        .collect();
     let one = fit(&[whole], Coefficient::Share, Tuning::Best).unwrap();
     let two = fit(&halves, Coefficient::Share, Tuning::Best).unwrap();
     close(two.value, one.value);
@@ -84,15 +107,24 @@ fn the_influences_make_up_the_error() {
         let fit = fit(&[stratum], Coefficient::Share, Tuning::Best).unwrap();
         let squares: f64 = fit.influence.iter().map(|x| x * x).sum();
         close(squares.sqrt(), fit.error);
-        assert!(fit.error > fit.normal_error, "{} {}", fit.error, fit.normal_error);
+        assert!(
+            fit.error > fit.normal_error,
+            "{} {}",
+            fit.error,
+            fit.normal_error
+        );
     }
 }
 
 #[test]
-fn a_share_within_a_domain_is_the_share_among_all_over_that_of_the_domain_when_predictions_say_nothing() {
+fn a_share_within_a_domain_is_the_share_among_all_over_that_of_the_domain_when_predictions_say_nothing()
+ {
     let gold = |label: f64, domain: f64| Gold {
         truth: Membership { label, domain },
-        predicted: Membership { label: 0.2, domain: 0.5 },
+        predicted: Membership {
+            label: 0.2,
+            domain: 0.5,
+        },
         weight: 1.0,
         time: 0.0,
     };
@@ -100,7 +132,10 @@ fn a_share_within_a_domain_is_the_share_among_all_over_that_of_the_domain_when_p
     issues.extend(vec![gold(0.0, 1.0); 14]);
     issues.extend(vec![gold(0.0, 0.0); 20]);
     let unlabelled = Unlabelled {
-        predicted: Membership { label: 0.2, domain: 0.5 },
+        predicted: Membership {
+            label: 0.2,
+            domain: 0.5,
+        },
         time: 0.0,
     };
     let stratum = Stratum {
@@ -157,13 +192,18 @@ fn too_little_gives_no_estimate() {
 #[test]
 fn wilson_and_holm_are_those_of_statsmodels() {
     for case in fixture()["wilson"].as_array().unwrap() {
-        let [share, issues, low, high] = numbers(case)[..] else { panic!("{case}") };
+        let [share, issues, low, high] = numbers(case)[..] else {
+            panic!("{case}")
+        };
         let found = wilson(share, issues);
         close(found.0, low);
         close(found.1, high);
     }
     let corrected = holm(&numbers(&fixture()["holm"]["p"]));
-    for (found, expected) in corrected.iter().zip(numbers(&fixture()["holm"]["corrected"])) {
+    for (found, expected) in corrected
+        .iter()
+        .zip(numbers(&fixture()["holm"]["corrected"]))
+    {
         close(*found, expected);
     }
 }
@@ -171,7 +211,11 @@ fn wilson_and_holm_are_those_of_statsmodels() {
 #[test]
 fn survival_is_that_of_statsmodels() {
     for case in fixture()["survival"].as_array().unwrap() {
-        let closed = case["closed"].as_array().unwrap().iter().map(|c| c.as_bool().unwrap());
+        let closed = case["closed"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|c| c.as_bool().unwrap());
         let times = numbers(&case["days"]).into_iter().zip(closed).collect();
         let found = survival(times);
         close(found.median.unwrap(), case["median"].as_f64().unwrap());
@@ -179,7 +223,9 @@ fn survival_is_that_of_statsmodels() {
             let times = numbers(&case["times"]);
             let place = times.iter().position(|&time| time == step.days).unwrap();
             close(step.open, case["open"][place].as_f64().unwrap());
-            let Some(error) = case["errors"][place].as_f64() else { continue };
+            let Some(error) = case["errors"][place].as_f64() else {
+                continue;
+            };
             if step.open > 0.0 {
                 // The error of log(-log(open)) by the delta method.
                 let half = Z * error / (step.open * step.open.ln().abs());
@@ -207,7 +253,9 @@ fn a_label_far_ahead_is_first_and_two_alike_may_be_either() {
         fit(&[stratum], Coefficient::Share, Tuning::Best).unwrap()
     };
     let ranking = Ranking::new(&[label(0..120), label(120..160), label(160..200)], 0);
-    let ranks: Vec<(usize, usize)> = (0..3).map(|l| (ranking.rank(l).best, ranking.rank(l).worst)).collect();
+    let ranks: Vec<(usize, usize)> = (0..3)
+        .map(|l| (ranking.rank(l).best, ranking.rank(l).worst))
+        .collect();
     assert_eq!(ranks, [(1, 1), (2, 3), (2, 3)]);
     assert!(ranking.rank(0).first > 0.999 && ranking.rank(1).first < 0.001);
 }
@@ -221,6 +269,9 @@ fn a_difference_has_newcombes_interval() {
     };
     let (value, low, high, p) = difference(of(56.0, 70.0), of(48.0, 80.0));
     assert!((value - 0.2).abs() < 1e-9);
-    assert!((low - 0.0524).abs() < 1e-4 && (high - 0.3339).abs() < 1e-4, "{low} {high}");
+    assert!(
+        (low - 0.0524).abs() < 1e-4 && (high - 0.3339).abs() < 1e-4,
+        "{low} {high}"
+    );
     assert!(p < 0.05 && p > 0.001);
 }

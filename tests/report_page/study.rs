@@ -7,16 +7,21 @@ use tempfile::{TempDir, tempdir};
 
 use crate::browser::Browser;
 use crate::data::predictions;
+use crate::is_quiet;
 use crate::look::FAINT;
 use crate::tiny::{faultlens, source};
-use crate::is_quiet;
 
 /// The findings over the examples, with gold or without.
 fn findings(folder: &TempDir, with_gold: bool) -> PathBuf {
     let page = folder.path().join("study.html");
     let mut command = faultlens();
-    command.arg("study").arg("--issues").arg(source("examples/issues.json"));
-    command.arg("--predictions").arg(predictions(folder, "alpha", 100));
+    command
+        .arg("study")
+        .arg("--issues")
+        .arg(source("examples/issues.json"));
+    command
+        .arg("--predictions")
+        .arg(predictions(folder, "alpha", 100));
     if with_gold {
         command.arg("--gold").arg(source("examples/labels.jsonl"));
     }
@@ -28,7 +33,11 @@ fn findings(folder: &TempDir, with_gold: bool) -> PathBuf {
         .arg(folder.path().join("study.json"))
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     page
 }
 
@@ -83,14 +92,22 @@ fn every_estimate_and_verdict_on_the_page_is_that_of_the_json() {
             head.labels.iter().map(|label| {
                 let shown = label.share.estimate.map_or("–".to_owned(), |e| {
                     let percent = |share: f64| format!("{:.1}", 100.0 * share);
-                    format!("{} [{}, {}]", percent(e.value), percent(e.low), percent(e.high))
+                    format!(
+                        "{} [{}, {}]",
+                        percent(e.value),
+                        percent(e.low),
+                        percent(e.high)
+                    )
                 });
                 json!([head.head, label.label, shown])
             })
         })
         .collect();
     assert_eq!(found["shares"], json!(shares));
-    assert!(shares.iter().any(|share| share[2] != "–"), "nothing was estimated");
+    assert!(
+        shares.iter().any(|share| share[2] != "–"),
+        "nothing was estimated"
+    );
     let verdicts: Vec<_> = findings
         .claims
         .iter()
@@ -113,6 +130,9 @@ fn findings_stand_out_in_both_themes_and_print() {
         assert_eq!(found["faint"], json!([]));
         assert!(found["checked"].as_u64().unwrap() > 300, "{found}");
         let pdf = browser.devtools("Page.printToPDF", json!({ "printBackground": false }));
-        assert!(pdf["data"].as_str().unwrap().starts_with("JVBERi"), "no PDF");
+        assert!(
+            pdf["data"].as_str().unwrap().starts_with("JVBERi"),
+            "no PDF"
+        );
     }
 }

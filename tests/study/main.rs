@@ -27,7 +27,11 @@ fn corpus() -> Vec<(usize, &'static str, [&'static str; 3], [&'static str; 3])> 
     };
     (0..300)
         .map(|i| {
-            let predicted = if i % 5 == 3 { truth(i * 7 + 5) } else { truth(i) };
+            let predicted = if i % 5 == 3 {
+                truth(i * 7 + 5)
+            } else {
+                truth(i)
+            };
             (i + 1, REPOS[(i / 10) % 2], truth(i), predicted)
         })
         .collect()
@@ -55,7 +59,9 @@ fn files() -> Files {
             "closed_at": (number % 4 != 0).then(|| format!("2024-{month:02}-{:02}T00:00:00Z", 4 + number % 20)),
             "labels": [{"name": "bug"}], "author_association": "NONE"})
     });
-    let predictions = corpus.iter().map(|&(number, repo, _, predicted)| line(repo, number, predicted));
+    let predictions = corpus
+        .iter()
+        .map(|&(number, repo, _, predicted)| line(repo, number, predicted));
     // Every third: spread alike over repositories, months and labels.
     let gold = corpus.iter().filter(|(number, ..)| number % 3 == 0);
     let gold = gold.map(|&(number, repo, truth, _)| line(repo, number, truth));
@@ -93,8 +99,17 @@ fn findings(command: &mut Command, folder: &TempDir) -> Findings {
 }
 
 fn share(findings: &Findings, head: &str, label: &str) -> faultlens::study::findings::Shares {
-    let head = findings.heads.iter().find(|found| found.head == head).unwrap();
-    head.labels.iter().find(|found| found.label == label).unwrap().share.clone()
+    let head = findings
+        .heads
+        .iter()
+        .find(|found| found.head == head)
+        .unwrap();
+    head.labels
+        .iter()
+        .find(|found| found.label == label)
+        .unwrap()
+        .share
+        .clone()
 }
 
 #[test]
@@ -119,37 +134,77 @@ fn one_command_makes_json_page_and_markdown_and_answers_claims() {
     .unwrap();
     let (page, text) = (folder.join("study.html"), folder.join("findings.md"));
     let mut command = study(&files.issues);
-    command.arg("--predictions").arg(&files.predictions).arg("--gold").arg(&files.gold);
-    command.arg("--claims").arg(&claims).arg("--html").arg(&page).arg("--markdown").arg(&text);
+    command
+        .arg("--predictions")
+        .arg(&files.predictions)
+        .arg("--gold")
+        .arg(&files.gold);
+    command
+        .arg("--claims")
+        .arg(&claims)
+        .arg("--html")
+        .arg(&page)
+        .arg("--markdown")
+        .arg(&text);
     let found = findings(&mut command, &files.folder);
 
     let verdicts: Vec<Verdict> = found.claims.iter().map(|claim| claim.verdict).collect();
     use Verdict::{Refuted, Supported, Undecidable, Undecided};
     assert_eq!(
         verdicts,
-        [Supported, Refuted, Supported, Refuted, Undecided, Undecidable, Undecided, Supported]
+        [
+            Supported,
+            Refuted,
+            Supported,
+            Refuted,
+            Undecided,
+            Undecidable,
+            Undecided,
+            Supported
+        ]
     );
     assert!(found.claims[6].why.contains("no issue of c/third"));
     // 120 of the 210 bugs are of memory; counting predictions says less.
     let memory = share(&found, "category", "memory");
     let estimate = memory.estimate.unwrap();
-    assert!(estimate.low < 4.0 / 7.0 && 4.0 / 7.0 < estimate.high, "{estimate:?}");
+    assert!(
+        estimate.low < 4.0 / 7.0 && 4.0 / 7.0 < estimate.high,
+        "{estimate:?}"
+    );
     assert!(memory.lambda.unwrap() > 0.3);
     assert_eq!((memory.gold_issues, memory.gold_with_label), (70, 40));
     let all = &found.repositories[0];
-    assert_eq!((all.issues, all.open, all.closed, all.gold), (300, 75, 225, 100));
+    assert_eq!(
+        (all.issues, all.open, all.closed, all.gold),
+        (300, 75, 225, 100)
+    );
     assert_eq!(all.survival.closed, 225);
     assert_eq!(found.github_labels[0].issues, 300);
-    assert!(found.gold.as_ref().unwrap().spread.iter().all(|spread| spread.p > 0.5));
+    assert!(
+        found
+            .gold
+            .as_ref()
+            .unwrap()
+            .spread
+            .iter()
+            .all(|spread| spread.p > 0.5)
+    );
 
     let text = fs::read_to_string(text).unwrap();
-    assert!(text.contains("| Memory is first. | share of memory 0."), "{text}");
+    assert!(
+        text.contains("| Memory is first. | share of memory 0."),
+        "{text}"
+    );
     let page = fs::read_to_string(page).unwrap();
     assert!(page.contains("Content-Security-Policy") && !page.contains("<script"));
 
-    let document = succeeds(faultlens().arg("taxonomy").arg("--markdown").arg("--study").arg(
-        folder.join("analysis_results.json"),
-    ));
+    let document = succeeds(
+        faultlens()
+            .arg("taxonomy")
+            .arg("--markdown")
+            .arg("--study")
+            .arg(folder.join("analysis_results.json")),
+    );
     let document = String::from_utf8(document.stdout).unwrap();
     assert!(document.contains("(`memory_allocation`)") && document.contains("| a/first |"));
 }
@@ -158,15 +213,20 @@ fn one_command_makes_json_page_and_markdown_and_answers_claims() {
 fn predictions_of_issues_that_the_model_was_trained_on_do_not_count() {
     let files = files();
     let mut command = study(&files.issues);
-    command.arg("--predictions").arg(&files.predictions).arg("--gold").arg(&files.gold);
+    command
+        .arg("--predictions")
+        .arg(&files.predictions)
+        .arg("--gold")
+        .arg(&files.gold);
     let unknown = findings(&mut command, &files.folder);
     // Labels that name no model: nothing is known of what it was trained on.
     assert_eq!(unknown.gold.unwrap().left_out, 0);
 
     let trained = files.folder.path().join("trained.jsonl");
     let lines = corpus().into_iter().filter(|(number, ..)| number % 3 != 0);
-    let lines: Vec<String> =
-        lines.map(|(number, repo, truth, _)| line(repo, number, truth).to_string()).collect();
+    let lines: Vec<String> = lines
+        .map(|(number, repo, truth, _)| line(repo, number, truth).to_string())
+        .collect();
     fs::write(&trained, lines.join("\n")).unwrap();
     let found = findings(command.arg("--trained-on").arg(&trained), &files.folder);
     let gold = found.gold.as_ref().unwrap();
@@ -174,7 +234,10 @@ fn predictions_of_issues_that_the_model_was_trained_on_do_not_count() {
     let memory = share(&found, "category", "memory");
     assert_eq!(memory.estimate, memory.gold_alone);
     let said = found.remarks.join(" ");
-    assert!(said.contains("200 of 300") && said.contains("gold alone"), "{said}");
+    assert!(
+        said.contains("200 of 300") && said.contains("gold alone"),
+        "{said}"
+    );
 
     // By cross-validation they do.
     let folds = files.folder.path().join("folds.jsonl");
@@ -197,11 +260,17 @@ fn a_corpus_without_gold_says_that_its_shares_are_counts() {
     let mut command = study(&files.issues);
     command.arg("--predictions").arg(&files.predictions);
     let found = findings(&mut command, &files.folder);
-    assert!(found.remarks.iter().any(|remark| remark.starts_with("There is no gold")));
+    assert!(
+        found
+            .remarks
+            .iter()
+            .any(|remark| remark.starts_with("There is no gold"))
+    );
     let memory = share(&found, "category", "memory");
     assert!(memory.estimate.is_none() && memory.classify_and_count.is_some());
     assert!(found.claims.iter().all(|claim| {
-        claim.estimate.is_none() && matches!(claim.verdict, Verdict::Undecided | Verdict::Undecidable)
+        claim.estimate.is_none()
+            && matches!(claim.verdict, Verdict::Undecided | Verdict::Undecidable)
     }));
 }
 
@@ -210,7 +279,10 @@ fn one_issue_no_issue_and_missing_dates_are_said_in_words() {
     let files = files();
     let folder = files.folder.path();
     let corpora = [
-        (r#"{"repo":"a/first","number":1,"title":"t"}"#, "is one issue"),
+        (
+            r#"{"repo":"a/first","number":1,"title":"t"}"#,
+            "is one issue",
+        ),
         ("[]", "has no issue"),
         (
             "{\"repo\":\"a/first\",\"number\":1,\"title\":\"t\"}\n{\"repo\":\"a/first\",\"number\":21,\"title\":\"t\",\"created_at\":\"soon\"}",
@@ -229,7 +301,11 @@ fn one_issue_no_issue_and_missing_dates_are_said_in_words() {
                 command.arg("--gold").arg(&files.gold);
             }
             let found = findings(&mut command, &files.folder);
-            assert!(found.remarks.iter().any(|remark| remark.contains(words)), "{:?}", found.remarks);
+            assert!(
+                found.remarks.iter().any(|remark| remark.contains(words)),
+                "{:?}",
+                found.remarks
+            );
             assert!(share(&found, "category", "memory").estimate.is_none());
         }
     }
@@ -239,18 +315,38 @@ fn one_issue_no_issue_and_missing_dates_are_said_in_words() {
 fn a_repository_without_gold_and_gold_elsewhere_are_named() {
     let files = files();
     let gold = fs::read_to_string(&files.gold).unwrap();
-    let of_first: Vec<String> =
-        gold.lines().filter(|line| line.contains("a/first")).map(str::to_owned).collect();
+    let of_first: Vec<String> = gold
+        .lines()
+        .filter(|line| line.contains("a/first"))
+        .map(str::to_owned)
+        .collect();
     let outside = line("c/third", 5, ["bug", "gpu", "platform"]).to_string();
     fs::write(&files.gold, of_first.join("\n") + "\n" + &outside + "\n").unwrap();
     let mut command = study(&files.issues);
-    command.arg("--predictions").arg(&files.predictions).arg("--gold").arg(&files.gold);
+    command
+        .arg("--predictions")
+        .arg(&files.predictions)
+        .arg("--gold")
+        .arg(&files.gold);
     let found = findings(&mut command, &files.folder);
     let said = found.remarks.join("\n");
-    assert!(said.contains("b/second has 150 issues and 0 of gold"), "{said}");
-    assert!(said.contains("1 gold annotations are of issues that are not in the corpus"), "{said}");
-    assert!(said.contains("not spread over the corpus as a random sample would be, by repository"), "{said}");
-    let memory = found.heads[1].labels.iter().find(|label| label.label == "memory").unwrap();
+    assert!(
+        said.contains("b/second has 150 issues and 0 of gold"),
+        "{said}"
+    );
+    assert!(
+        said.contains("1 gold annotations are of issues that are not in the corpus"),
+        "{said}"
+    );
+    assert!(
+        said.contains("not spread over the corpus as a random sample would be, by repository"),
+        "{said}"
+    );
+    let memory = found.heads[1]
+        .labels
+        .iter()
+        .find(|label| label.label == "memory")
+        .unwrap();
     assert!(memory.repositories["b/second"].estimate.is_none());
     assert!(memory.repositories["a/first"].estimate.is_some());
 }
@@ -271,7 +367,11 @@ fn weights_count() {
         .collect();
     fs::write(&files.gold, weighted.join("\n")).unwrap();
     let mut command = study(&files.issues);
-    command.arg("--predictions").arg(&files.predictions).arg("--gold").arg(&files.gold);
+    command
+        .arg("--predictions")
+        .arg(&files.predictions)
+        .arg("--gold")
+        .arg(&files.gold);
     let found = findings(&mut command, &files.folder);
     assert!(found.gold.as_ref().unwrap().is_weighted);
     let alone = share(&found, "kind", "bug").gold_alone.unwrap();
@@ -283,21 +383,44 @@ fn a_wrong_study_file_is_refused_with_the_claim_and_what_is_wrong() {
     let files = files();
     let claims = files.folder.path().join("study.toml");
     for (form, words) in [
-        (r#"first = "category.gpus""#, "name one of build, distributed"),
+        (
+            r#"first = "category.gpus""#,
+            "name one of build, distributed",
+        ),
         (r#"first = "kinds.bug""#, "name one of kind, category"),
         (r#"first = "bug""#, "is not head.label"),
-        (r#"first = "kind.bug", rising = "kind.bug""#, "exactly one of"),
-        (r#"at_least = { label = "kind.bug", share = 50 }"#, "from 0 to 1"),
-        (r#"greater = { label = "kind.bug", than = "a/b" }"#, "two repositories"),
+        (
+            r#"first = "kind.bug", rising = "kind.bug""#,
+            "exactly one of",
+        ),
+        (
+            r#"at_least = { label = "kind.bug", share = 50 }"#,
+            "from 0 to 1",
+        ),
+        (
+            r#"greater = { label = "kind.bug", than = "a/b" }"#,
+            "two repositories",
+        ),
         (r#"biggest = "kind.bug""#, "unknown field"),
     ] {
-        fs::write(&claims, format!("claims = [{{ id = \"x\", text = \"y\", {form} }}]")).unwrap();
+        fs::write(
+            &claims,
+            format!("claims = [{{ id = \"x\", text = \"y\", {form} }}]"),
+        )
+        .unwrap();
         let mut command = study(&files.issues);
-        command.arg("--predictions").arg(&files.predictions).arg("--claims").arg(&claims);
+        command
+            .arg("--predictions")
+            .arg(&files.predictions)
+            .arg("--claims")
+            .arg(&claims);
         let output = command.output().unwrap();
         let message = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success(), "{form} was taken");
-        assert!(message.contains(words) && message.trim_end().lines().count() == 1, "{message}");
+        assert!(
+            message.contains(words) && message.trim_end().lines().count() == 1,
+            "{message}"
+        );
     }
 }
 
@@ -306,8 +429,14 @@ fn a_model_labels_first_and_its_labels_can_be_kept() {
     let folder = tempdir().unwrap();
     let kept = folder.path().join("kept.jsonl");
     let mut command = study(&source("examples/issues.json"));
-    command.arg("--model").arg(model()).arg("--gold").arg(source("examples/labels.jsonl"));
-    command.arg("--trained-on").arg(source("examples/labels.jsonl"));
+    command
+        .arg("--model")
+        .arg(model())
+        .arg("--gold")
+        .arg(source("examples/labels.jsonl"));
+    command
+        .arg("--trained-on")
+        .arg(source("examples/labels.jsonl"));
     let found = findings(command.arg("--keep-predictions").arg(&kept), &folder);
     // It was trained on all of them.
     assert_eq!(found.gold.as_ref().unwrap().memorised, 73);
@@ -322,7 +451,10 @@ fn the_schema_in_the_repository_is_that_of_the_findings() {
         fs::write(&path, schema()).unwrap();
     }
     let stored = fs::read_to_string(path).unwrap();
-    assert!(stored == schema(), "run the test with FAULTLENS_WRITE_SCHEMA=1 to write it anew");
+    assert!(
+        stored == schema(),
+        "run the test with FAULTLENS_WRITE_SCHEMA=1 to write it anew"
+    );
 }
 
 #[test]
@@ -331,7 +463,12 @@ fn intervals_hold_the_truth_and_classify_and_count_does_not() {
     let (coverages, kappa) = simulation::simulate(3000, 200, 400);
     assert!((kappa - 0.75).abs() < 0.02, "{kappa}");
     for label in &coverages {
-        assert!((0.92..=0.98).contains(&label.estimate), "{} {}", label.share, label.estimate);
+        assert!(
+            (0.92..=0.98).contains(&label.estimate),
+            "{} {}",
+            label.share,
+            label.estimate
+        );
     }
     assert!(coverages.iter().any(|label| label.counted < 0.5));
     assert!(coverages[simulation::LABELS - 1].width < 0.7);

@@ -10,9 +10,18 @@ use rayon::prelude::*;
 
 /// Three repositories: their parts of the issues, and in each the labels' shares.
 const REPOSITORIES: [(f64, [f64; 8]); 3] = [
-    (0.5, [0.010, 0.020, 0.030, 0.050, 0.080, 0.140, 0.220, 0.450]),
-    (0.3, [0.010, 0.030, 0.010, 0.080, 0.050, 0.220, 0.140, 0.460]),
-    (0.2, [0.010, 0.010, 0.060, 0.020, 0.110, 0.060, 0.270, 0.460]),
+    (
+        0.5,
+        [0.010, 0.020, 0.030, 0.050, 0.080, 0.140, 0.220, 0.450],
+    ),
+    (
+        0.3,
+        [0.010, 0.030, 0.010, 0.080, 0.050, 0.220, 0.140, 0.460],
+    ),
+    (
+        0.2,
+        [0.010, 0.010, 0.060, 0.020, 0.110, 0.060, 0.270, 0.460],
+    ),
 ];
 pub const LABELS: usize = 8;
 /// How well the classifier tells labels apart: the distance of a label's evidence from the others' in
@@ -55,7 +64,8 @@ pub fn simulate(issues: usize, gold: usize, repetitions: u64) -> (Vec<Coverage>,
                 f64::from(low <= truth(label) && truth(label) <= high)
             })
         };
-        let width = |of: fn(&Run) -> (f64, f64)| mean(&|(run, _)| of(&run[label]).1 - of(&run[label]).0);
+        let width =
+            |of: fn(&Run) -> (f64, f64)| mean(&|(run, _)| of(&run[label]).1 - of(&run[label]).0);
         Coverage {
             share: truth(label),
             estimate: held(|run| run.estimate),
@@ -65,11 +75,17 @@ pub fn simulate(issues: usize, gold: usize, repetitions: u64) -> (Vec<Coverage>,
             width: width(|run| run.estimate) / width(|run| run.gold_alone),
         }
     };
-    ((0..LABELS).map(coverage).collect(), mean(&|(_, kappa)| *kappa))
+    (
+        (0..LABELS).map(coverage).collect(),
+        mean(&|(_, kappa)| *kappa),
+    )
 }
 
 fn truth(label: usize) -> f64 {
-    REPOSITORIES.iter().map(|(part, shares)| part * shares[label]).sum()
+    REPOSITORIES
+        .iter()
+        .map(|(part, shares)| part * shares[label])
+        .sum()
 }
 
 #[derive(Clone, Copy, Default)]
@@ -119,7 +135,9 @@ fn run(rng: &mut ChaCha8Rng, issues: usize, gold: usize) -> ([Run; LABELS], f64)
         let answer = |tuning| fit(&strata, Coefficient::Share, tuning).expect("there is gold");
         let (best, alone) = (answer(Tuning::Best), answer(Tuning::Fixed(0.0)));
         let half = 1.96 * best.normal_error;
-        let counted = all().filter(|(_, predicted)| first(predicted) == label).count() as f64;
+        let counted = all()
+            .filter(|(_, predicted)| first(predicted) == label)
+            .count() as f64;
         *run = Run {
             estimate: best.share_interval(),
             normal: (best.value - half, best.value + half),
@@ -127,10 +145,15 @@ fn run(rng: &mut ChaCha8Rng, issues: usize, gold: usize) -> ([Run; LABELS], f64)
             counted: wilson(counted / total, total),
         };
     }
-    let right = all().filter(|(truth, predicted)| first(predicted) == *truth).count() as f64 / total;
+    let right = all()
+        .filter(|(truth, predicted)| first(predicted) == *truth)
+        .count() as f64
+        / total;
     let chance: f64 = (0..LABELS)
         .map(|label| {
-            let predicted = all().filter(|(_, predicted)| first(predicted) == label).count() as f64;
+            let predicted = all()
+                .filter(|(_, predicted)| first(predicted) == label)
+                .count() as f64;
             predicted / total * truth(label)
         })
         .sum();
@@ -147,7 +170,11 @@ fn draw(rng: &mut ChaCha8Rng, shares: &[f64; LABELS]) -> (usize, [f64; LABELS]) 
     let truth = truth.unwrap_or(LABELS - 1);
     let mut scores = [0.0; LABELS];
     for (label, score) in scores.iter_mut().enumerate() {
-        let shift = if label == truth { EVIDENCE * EVIDENCE } else { 0.0 };
+        let shift = if label == truth {
+            EVIDENCE * EVIDENCE
+        } else {
+            0.0
+        };
         *score = (SHARPNESS * (self::truth(label).ln() + shift + EVIDENCE * normal(rng))).exp();
     }
     let sum: f64 = scores.iter().sum();

@@ -156,8 +156,10 @@ impl Columns {
             created_at: optional(self.created_at).filter(|date| !date.is_empty()),
             state: Text(optional(self.state)),
             closed_at: Text(optional(self.closed_at)),
-            comments: optional(self.comments).map_or_else(Count::default, |text| Count::of_text(&text)),
-            reactions: optional(self.reactions).map_or_else(Count::default, |text| Count::of_text(&text)),
+            comments: optional(self.comments)
+                .map_or_else(Count::default, |text| Count::of_text(&text)),
+            reactions: optional(self.reactions)
+                .map_or_else(Count::default, |text| Count::of_text(&text)),
             labels: optional(self.labels).map_or_else(Names::default, |text| Names::of_text(&text)),
             author_association: Text(optional(self.author_association)),
             ..Record::default()

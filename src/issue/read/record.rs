@@ -417,7 +417,9 @@ mod tests {
     }
 
     fn metadata_of(fields: &str) -> Metadata {
-        let json = fields.replacen('{', r#"{"number":1,"title":"t","repo":"a/b","#, 1).replace(",}", "}");
+        let json = fields
+            .replacen('{', r#"{"number":1,"title":"t","repo":"a/b","#, 1)
+            .replace(",}", "}");
         match resolve(&json, None) {
             Ok(Outcome::Issue(_, extra)) => extra.metadata,
             other => panic!("{json}: {other:?}"),

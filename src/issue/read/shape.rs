@@ -49,21 +49,33 @@ impl<'de> Visitor<'de> for ShapeVisitor {
 
     fn visit_i64<E>(self, value: i64) -> Result<Shape, E> {
         let count = u64::try_from(value).ok();
-        Ok(Shape { count, ..Shape::default() })
+        Ok(Shape {
+            count,
+            ..Shape::default()
+        })
     }
 
     fn visit_u64<E>(self, value: u64) -> Result<Shape, E> {
-        Ok(Shape { count: Some(value), ..Shape::default() })
+        Ok(Shape {
+            count: Some(value),
+            ..Shape::default()
+        })
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Shape, E> {
         let whole = value >= 0.0 && value.fract() == 0.0 && value < 1e15;
         let count = whole.then_some(value as u64);
-        Ok(Shape { count, ..Shape::default() })
+        Ok(Shape {
+            count,
+            ..Shape::default()
+        })
     }
 
     fn visit_str<E>(self, text: &str) -> Result<Shape, E> {
-        Ok(Shape { text: Some(text.to_owned()), ..Shape::default() })
+        Ok(Shape {
+            text: Some(text.to_owned()),
+            ..Shape::default()
+        })
     }
 
     fn visit_none<E>(self) -> Result<Shape, E> {
@@ -84,7 +96,11 @@ impl<'de> Visitor<'de> for ShapeVisitor {
             names.extend(item.text.or(item.name));
         }
         let count = Some(sum.unwrap_or(length));
-        Ok(Shape { count, names, ..Shape::default() })
+        Ok(Shape {
+            count,
+            names,
+            ..Shape::default()
+        })
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Shape, A::Error> {
@@ -144,6 +160,11 @@ impl Names {
             return Self(names);
         }
         let names = text.split([',', ';']).map(str::trim);
-        Self(names.filter(|name| !name.is_empty()).map(str::to_owned).collect())
+        Self(
+            names
+                .filter(|name| !name.is_empty())
+                .map(str::to_owned)
+                .collect(),
+        )
     }
 }

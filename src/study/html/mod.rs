@@ -27,10 +27,15 @@ pub fn html(findings: &Findings) -> String {
         .expect("the template is well-formed");
     environment.add_filter("share", |value: f64| format!("{:.1}", 100.0 * value));
     environment.add_filter("tenth", |value: f64| format!("{value:.1}"));
-    environment.add_filter("figure", |value: f64| format!("{value:.3}").replace("-0.000", "0.000"));
+    environment.add_filter("figure", |value: f64| {
+        format!("{value:.3}").replace("-0.000", "0.000")
+    });
 
-    let page = environment.get_template("study.html").expect("it was added");
-    page.render(Serde(Page::of(findings))).expect("the template renders all findings")
+    let page = environment
+        .get_template("study.html")
+        .expect("it was added");
+    page.render(Serde(Page::of(findings)))
+        .expect("the template renders all findings")
 }
 
 #[derive(Serialize)]
@@ -49,7 +54,11 @@ impl<'a> Page<'a> {
             findings,
             heads: findings.heads.iter().map(HeadView::of).collect(),
             survival: SurvivalChart::of(findings),
-            verdicts: findings.claims.iter().map(|answer| verdict(answer.verdict)).collect(),
+            verdicts: findings
+                .claims
+                .iter()
+                .map(|answer| verdict(answer.verdict))
+                .collect(),
             style: STYLE,
             style_hash: hash(STYLE),
         }
@@ -71,8 +80,15 @@ impl<'a> HeadView<'a> {
             let of_repositories = label.repositories.values().map(|shares| shares.estimate);
             std::iter::once(label.share.estimate).chain(of_repositories)
         });
-        let counted = head.labels.iter().filter_map(|label| label.share.classify_and_count);
-        let most = estimates.flatten().map(|e| e.high).chain(counted).fold(0.1, f64::max);
+        let counted = head
+            .labels
+            .iter()
+            .filter_map(|label| label.share.classify_and_count);
+        let most = estimates
+            .flatten()
+            .map(|e| e.high)
+            .chain(counted)
+            .fold(0.1, f64::max);
         Self {
             head,
             scale: ((most * 10.0).ceil() / 10.0).min(1.0),
@@ -100,22 +116,36 @@ const HEIGHT: f64 = 100.0;
 
 fn trends(head: &Head) -> Vec<TrendChart<'_>> {
     let of_label = |label: &&super::findings::Label| {
-        label.quarters.len() > 1 && label.quarters.values().any(|shares| shares.estimate.is_some())
+        label.quarters.len() > 1
+            && label
+                .quarters
+                .values()
+                .any(|shares| shares.estimate.is_some())
     };
     let charts = head.labels.iter().filter(of_label).map(|label| {
         let estimates = label.quarters.values().filter_map(|shares| shares.estimate);
         let most = estimates.map(|estimate| estimate.high).fold(0.1, f64::max);
         let top = ((most * 10.0).ceil() / 10.0).min(1.0);
         let last = (label.quarters.len() - 1) as f64;
-        let points = label.quarters.iter().enumerate().filter_map(|(place, (quarter, shares))| {
-            let Interval { value, low, high } = shares.estimate?;
-            let up = |share: f64| round(HEIGHT * (1.0 - share / top));
-            let words = format!(
-                "{quarter}: {value:.3} [{low:.3}, {high:.3}], {} gold issues",
-                shares.gold_issues
-            );
-            Some((round(WIDTH * place as f64 / last), up(value), up(low), up(high), words))
-        });
+        let points = label
+            .quarters
+            .iter()
+            .enumerate()
+            .filter_map(|(place, (quarter, shares))| {
+                let Interval { value, low, high } = shares.estimate?;
+                let up = |share: f64| round(HEIGHT * (1.0 - share / top));
+                let words = format!(
+                    "{quarter}: {value:.3} [{low:.3}, {high:.3}], {} gold issues",
+                    shares.gold_issues
+                );
+                Some((
+                    round(WIDTH * place as f64 / last),
+                    up(value),
+                    up(low),
+                    up(high),
+                    words,
+                ))
+            });
         TrendChart {
             label: &label.label,
             top,
@@ -151,18 +181,31 @@ impl SurvivalChart {
         let path = |curve: &Survival| {
             let mut path = "M0 0".to_owned();
             for step in &curve.steps {
-                path += &format!("H{}V{}", across(step.days), round(240.0 * (1.0 - step.open)));
+                path += &format!(
+                    "H{}V{}",
+                    across(step.days),
+                    round(240.0 * (1.0 - step.open))
+                );
             }
             path
         };
-        let names = [(1.0, "1 day"), (7.0, "a week"), (30.0, "30"), (90.0, "90"), (365.0, "a year")];
+        let names = [
+            (1.0, "1 day"),
+            (7.0, "a week"),
+            (30.0, "30"),
+            (90.0, "90"),
+            (365.0, "a year"),
+        ];
         (!curves.is_empty()).then(|| Self {
             ticks: names
                 .iter()
                 .filter(|(days, _)| *days <= most)
                 .map(|(days, name)| (across(*days), (*name).to_owned()))
                 .collect(),
-            curves: curves.iter().map(|(name, curve)| (name.clone(), path(curve))).collect(),
+            curves: curves
+                .iter()
+                .map(|(name, curve)| (name.clone(), path(curve)))
+                .collect(),
         })
     }
 }
