@@ -9,8 +9,9 @@
 //!
 //! [`taxonomy::Taxonomy`] says which heads and labels there are, [`annotation::Annotation`] keeps
 //! labels apart from texts, [`model::Classifier`] turns issues into [`prediction::Prediction`]s,
-//! [`train`] makes a classifier from annotations, [`eval`] measures one, and [`collect`] gets issues
-//! from GitHub, and [`annotate`] serves the page on which a person labels them. The library never prints, reads the command line or exits: the binary does.
+//! [`train`] makes a classifier from annotations, [`eval`] measures one, [`study`] says what a labelled
+//! corpus shows, [`collect`] gets issues from GitHub, and [`annotate`] serves the page on which they are
+//! labelled. The library never prints, reads the command line or exits: the binary does.
 
 pub mod annotate;
 pub mod annotation;
@@ -20,5 +21,6 @@ pub mod issue;
 mod locked_file;
 pub mod model;
 pub mod prediction;
+pub mod study;
 pub mod taxonomy;
 pub mod train;

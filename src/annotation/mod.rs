@@ -39,6 +39,8 @@ pub struct Annotation {
     pub note: Option<String>,
     /// Whether the annotator had seen a model's labels of the issue.
     pub suggested: bool,
+    /// How many issues this one stands for, where issues were not drawn with equal chances.
+    pub weight: Option<f64>,
 }
 
 /// The annotations of several files as one, an annotation an issue.

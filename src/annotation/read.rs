@@ -13,7 +13,7 @@ use crate::issue::{IssueId, is_github_repo};
 use crate::taxonomy::{Head, Meaning, NONE, Taxonomy};
 
 /// The fields a line may hold beside the heads.
-const FIELDS: [&str; 11] = [
+const FIELDS: [&str; 12] = [
     "repo",
     "number",
     "confidence",
@@ -25,6 +25,7 @@ const FIELDS: [&str; 11] = [
     "suggested",
     "revises",
     "withdrawn",
+    "weight",
 ];
 
 /// Problems shown by an error's message; the error holds all.
@@ -68,7 +69,8 @@ fn listed(path: &Path, problems: &[Problem]) -> String {
 /// A line is `{"repo": "owner/name", "number": 1, HEAD: LABEL, …}` with the heads of the taxonomy
 /// (see [`Coverage`]), under their names or those that they had (`was`), [`NONE`] exactly where one does
 /// not apply, and optionally `confidence` (`high` or `low`),
-/// `annotator`, `first` and `second` (objects of head and label), `adjudicated`, `note` and `suggested`.
+/// `annotator`, `first` and `second` (objects of head and label), `adjudicated`, `note`, `suggested`
+/// and `weight` (above 0).
 ///
 /// An issue has one line. A file that is only ever appended to changes its mind by later lines:
 /// `"revises": true` beside labels lets them replace those before, and
@@ -218,6 +220,7 @@ impl Record<'_> {
         let adjudicated = self.flag(&fields, "adjudicated");
         let note = self.text(&fields, "note");
         let suggested = self.flag(&fields, "suggested");
+        let weight = self.weight(&fields);
         let Labels { labels, unlabelled } = labels?;
         Some(Entry::Labels(Annotation {
             id: id?,
@@ -229,6 +232,7 @@ impl Record<'_> {
             adjudicated,
             note,
             suggested,
+            weight,
         }))
     }
 
@@ -348,6 +352,17 @@ impl Record<'_> {
                 "{place}{name} is {label} though {on_name} is {on_label}; make it {NONE} or correct {on_name}"
             ));
         }
+    }
+
+    fn weight(&mut self, fields: &Map<String, Value>) -> Option<f64> {
+        let value = fields.get("weight")?;
+        let weight = value.as_f64().filter(|weight| *weight > 0.0);
+        if weight.is_none() {
+            self.problem(format_args!(
+                "weight is {value}; make it a number above 0, or leave it out"
+            ));
+        }
+        weight
     }
 
     fn confidence(&mut self, fields: &Map<String, Value>) -> Option<Confidence> {

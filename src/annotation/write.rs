@@ -52,6 +52,9 @@ impl Serialize for Line<'_> {
         if annotation.suggested {
             map.serialize_entry("suggested", &true)?;
         }
+        if let Some(weight) = annotation.weight {
+            map.serialize_entry("weight", &weight)?;
+        }
         if *revises {
             map.serialize_entry("revises", &true)?;
         }

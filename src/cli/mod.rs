@@ -22,7 +22,9 @@ mod github;
 mod hydrate;
 mod pretrain;
 mod progress;
+mod study;
 mod table;
+mod taxonomy;
 mod text;
 mod train;
 
@@ -46,6 +48,8 @@ enum Command {
     Eval(Box<eval::Arguments>),
     Hydrate(hydrate::Arguments),
     Pretrain(pretrain::Arguments),
+    Study(Box<study::Arguments>),
+    Taxonomy(taxonomy::Arguments),
     Text(text::Arguments),
     Train(Box<train::Arguments>),
 }
@@ -60,6 +64,8 @@ impl Cli {
             Command::Eval(arguments) => arguments.run(),
             Command::Hydrate(arguments) => arguments.run(),
             Command::Pretrain(arguments) => arguments.run(),
+            Command::Study(arguments) => arguments.run(),
+            Command::Taxonomy(arguments) => arguments.run(),
             Command::Text(arguments) => arguments.run(),
             Command::Train(arguments) => arguments.run(),
         }

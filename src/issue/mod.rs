@@ -5,7 +5,10 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub mod condense;
+mod metadata;
 pub mod read;
+
+pub use metadata::Metadata;
 
 /// What names an issue everywhere: `owner/name` and the number within it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
@@ -18,11 +21,12 @@ pub struct IssueId {
 pub(crate) const TABLE: &str = "table";
 
 impl IssueId {
-    /// Its page on GitHub; `None` for the row of a table.
+    /// Its page on GitHub; `None` for the row of a table, and where `repo` is no repository's name.
     pub fn url(&self) -> Option<String> {
         let Self { repo, number } = self;
         let is_row = repo.split('/').next() == Some(TABLE);
-        (!is_row).then(|| format!("https://github.com/{repo}/issues/{number}"))
+        (is_github_repo(repo) && !is_row)
+            .then(|| format!("https://github.com/{repo}/issues/{number}"))
     }
 }
 

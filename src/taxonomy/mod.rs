@@ -96,7 +96,7 @@ fn names<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
 pub const NONE: &str = "none";
 
 /// Names that stand beside the heads in files of issues, annotations and predictions.
-const FIELDS: [&str; 23] = [
+const FIELDS: [&str; 24] = [
     "repo",
     "number",
     "title",
@@ -115,6 +115,7 @@ const FIELDS: [&str; 23] = [
     "suggested",
     "revises",
     "withdrawn",
+    "weight",
     "abstained",
     "model",
     "probability",

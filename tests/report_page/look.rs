@@ -69,7 +69,7 @@ fn a_taxonomy_of_many_labels_scrolls_in_its_own_place() {
 }
 
 /// Contrast of every text with what is behind it, as WCAG 2.2 defines it, where it is below 4.5.
-const FAINT: &str = r#"
+pub const FAINT: &str = r#"
     const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
     const rgba = (colour) => {
         canvas.clearRect(0, 0, 1, 1);

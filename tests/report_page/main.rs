@@ -15,6 +15,7 @@ mod data;
 mod errors;
 mod figures;
 mod look;
+mod study;
 #[path = "../tiny/mod.rs"]
 mod tiny;
 

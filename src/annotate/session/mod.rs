@@ -12,7 +12,7 @@ use super::queue::{self, Queue};
 use super::reading::Reading;
 use super::store::{Store, StoreError};
 use crate::annotation::{Annotation, Coverage, Line, Problem, parse};
-use crate::issue::{Issue, IssueId, is_github_repo};
+use crate::issue::{Issue, IssueId};
 use crate::model::{Classifier, Embedding, ModelError};
 use crate::taxonomy::Taxonomy;
 use crate::train::suspects::Suspect;
@@ -268,12 +268,11 @@ impl Session {
                 label: value(reading.get(&issue.id)?),
             })
         });
-        let IssueId { repo, number } = &issue.id;
         View {
             id: issue.id.clone(),
             title: issue.title.clone(),
             html: safe_html(&issue.body),
-            url: is_github_repo(repo).then(|| format!("https://github.com/{repo}/issues/{number}")),
+            url: issue.id.url(),
             created_at: issue.created_at.clone(),
             label: state.store.get(&issue.id).map(value),
             readings: readings.collect(),

@@ -47,7 +47,7 @@ fn piped(table: &blocks::Table) -> String {
 }
 
 /// The text on one line, with the characters that Markdown would take for its own escaped.
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {
         if c.is_control() {

@@ -15,7 +15,9 @@ mod html;
 mod markdown;
 mod terminal;
 
+pub(crate) use html::hash;
 pub use html::html;
+pub(crate) use markdown::escaped;
 pub use markdown::markdown;
 pub use terminal::terminal;
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::record::{Record, Repository};
+use super::shape::{Count, Names, Text};
 use super::{Problem, TableColumns};
 
 /// Which columns of a table to read.
@@ -28,6 +29,12 @@ pub(super) struct Columns {
     url: Option<usize>,
     repository_url: Option<usize>,
     created_at: Option<usize>,
+    state: Option<usize>,
+    closed_at: Option<usize>,
+    comments: Option<usize>,
+    reactions: Option<usize>,
+    labels: Option<usize>,
+    author_association: Option<usize>,
 }
 
 impl Columns {
@@ -70,6 +77,12 @@ impl Columns {
                 url,
                 repository_url,
                 created_at: find("created_at"),
+                state: find("state"),
+                closed_at: find("closed_at"),
+                comments: find("comments"),
+                reactions: find("reactions"),
+                labels: find("labels"),
+                author_association: find("author_association"),
             }),
             _ => Err(Problem::Columns { found: found() }),
         }
@@ -111,6 +124,12 @@ impl Columns {
             self.url,
             self.repository_url,
             self.created_at,
+            self.state,
+            self.closed_at,
+            self.comments,
+            self.reactions,
+            self.labels,
+            self.author_association,
         ];
         let all: BTreeSet<usize> = optional
             .into_iter()
@@ -135,6 +154,14 @@ impl Columns {
             url: optional(self.url),
             repository_url: optional(self.repository_url),
             created_at: optional(self.created_at).filter(|date| !date.is_empty()),
+            state: Text(optional(self.state)),
+            closed_at: Text(optional(self.closed_at)),
+            comments: optional(self.comments)
+                .map_or_else(Count::default, |text| Count::of_text(&text)),
+            reactions: optional(self.reactions)
+                .map_or_else(Count::default, |text| Count::of_text(&text)),
+            labels: optional(self.labels).map_or_else(Names::default, |text| Names::of_text(&text)),
+            author_association: Text(optional(self.author_association)),
             ..Record::default()
         }
     }

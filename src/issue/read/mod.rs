@@ -7,11 +7,11 @@ use std::collections::{HashMap, HashSet};
 use std::io::{self, Read};
 use std::{fmt, slice};
 
-use super::{Issue, TABLE};
+use super::{Issue, Metadata, TABLE};
 use columns::Wanted;
 use input::Source;
 pub use record::Fault;
-use record::{Entry, Outcome, Repository};
+use record::{Entry, Extra, Outcome, Repository};
 
 mod columns;
 mod csv;
@@ -19,6 +19,7 @@ mod input;
 mod json;
 mod parquet;
 mod record;
+mod shape;
 #[cfg(test)]
 mod tests;
 
@@ -280,6 +281,19 @@ impl Corpus {
     pub fn labelled_issues(
         &self,
     ) -> impl Iterator<Item = Result<(Issue, Option<String>), ReadError>> + Send + '_ {
+        self.read()
+            .map(|issue| issue.map(|(issue, extra)| (issue, extra.label)))
+    }
+
+    /// As [`Corpus::issues`], with what GitHub knows of them beside their texts.
+    pub fn issues_with_metadata(
+        &self,
+    ) -> impl Iterator<Item = Result<(Issue, Metadata), ReadError>> + Send + '_ {
+        self.read()
+            .map(|issue| issue.map(|(issue, extra)| (issue, extra.metadata)))
+    }
+
+    fn read(&self) -> Issues<'_> {
         Issues {
             corpus: self,
             sources: self.sources.iter(),
@@ -345,7 +359,7 @@ struct Issues<'a> {
 }
 
 impl Issues<'_> {
-    fn advance(&mut self) -> Result<Option<(Issue, Option<String>)>, ReadError> {
+    fn advance(&mut self) -> Result<Option<(Issue, Extra)>, ReadError> {
         loop {
             let Some(outcomes) = &mut self.current else {
                 match self.sources.next() {
@@ -357,11 +371,11 @@ impl Issues<'_> {
                 }
             };
             match outcomes.next().transpose()? {
-                Some(Ok(Outcome::Issue(issue, label))) => {
+                Some(Ok(Outcome::Issue(issue, extra))) => {
                     let place = self.place;
                     self.place += 1;
                     if !self.corpus.replaced.contains(&place) {
-                        return Ok(Some((issue, label)));
+                        return Ok(Some((issue, extra)));
                     }
                 }
                 Some(_) => {}
@@ -378,7 +392,7 @@ impl Issues<'_> {
 }
 
 impl Iterator for Issues<'_> {
-    type Item = Result<(Issue, Option<String>), ReadError>;
+    type Item = Result<(Issue, Extra), ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.ended {

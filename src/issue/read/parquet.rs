@@ -52,7 +52,8 @@ fn find(fields: &arrow::datatypes::Fields, wanted: Wanted<'_>) -> Result<Columns
     let is_usable = |name: &str, column: usize| match fields[column].data_type() {
         _ if matches!(wanted, Wanted::Named(_)) => true,
         kind if name == "number" => kind.is_integer(),
-        kind if name == "created_at" => is_text(kind) || kind.is_temporal(),
+        kind if matches!(name, "created_at" | "closed_at") => is_text(kind) || kind.is_temporal(),
+        kind if matches!(name, "comments" | "reactions") => is_text(kind) || kind.is_integer(),
         kind => is_text(kind),
     };
     let found = || {

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Deserializer, de::IgnoredAny};
 
 use super::MAX_RECORD_BYTES;
-use crate::issue::{Issue, IssueId};
+use super::shape::{Count, Names, Text};
+use crate::issue::{Issue, IssueId, Metadata};
 
 /// Why a record is no issue.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -45,10 +46,19 @@ pub(super) struct Entry {
 
 /// What a record turned out to be.
 #[derive(Debug, PartialEq)]
+// It is taken apart as soon as it is made.
+#[allow(clippy::large_enum_variant)]
 pub(super) enum Outcome {
-    /// The issue, and its label in a table that has labels.
-    Issue(Issue, Option<String>),
+    Issue(Issue, Extra),
     PullRequest,
+}
+
+/// What stands beside an issue's text.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Extra {
+    /// Its label in a table that has labels.
+    pub label: Option<String>,
+    pub metadata: Metadata,
 }
 
 /// The fields that matter, named as GitHub names them.
@@ -78,6 +88,19 @@ pub(super) struct Record {
     /// `gh search issues --json isPullRequest`.
     #[serde(rename = "isPullRequest")]
     pub is_pull_request: Option<bool>,
+    pub state: Text,
+    #[serde(alias = "closedAt")]
+    pub closed_at: Text,
+    pub comments: Count,
+    /// What `collect --comments` notes where `comments` are the comments themselves.
+    pub comment_count: Count,
+    pub reactions: Count,
+    /// `gh --json`.
+    #[serde(rename = "reactionGroups")]
+    pub reaction_groups: Count,
+    pub labels: Names,
+    #[serde(alias = "authorAssociation")]
+    pub author_association: Text,
 }
 
 #[derive(Debug, Deserialize)]
@@ -126,6 +149,20 @@ impl Record {
             .filter(|&number| number > 0)
             .ok_or(Fault::Number)?;
 
+        let closed_at = self.closed_at.0.filter(|text| !text.is_empty());
+        let state = self.state.0.map(|state| state.to_ascii_lowercase());
+        let metadata = Metadata {
+            is_open: match state.as_deref() {
+                Some("open") => Some(true),
+                Some("closed") => Some(false),
+                _ => closed_at.is_some().then_some(false),
+            },
+            closed_at,
+            comments: self.comment_count.0.or(self.comments.0),
+            reactions: self.reactions.0.or(self.reaction_groups.0),
+            labels: self.labels.0,
+            author_association: self.author_association.0.filter(|text| !text.is_empty()),
+        };
         let named = [self.repo, self.repository].into_iter().flatten();
         let named = named
             .filter_map(Repository::name)
@@ -148,7 +185,11 @@ impl Record {
             body: self.body.flatten().unwrap_or_default(),
             created_at: self.created_at,
         };
-        Ok(Outcome::Issue(issue, self.label))
+        let extra = Extra {
+            label: self.label,
+            metadata,
+        };
+        Ok(Outcome::Issue(issue, extra))
     }
 }
 
@@ -375,5 +416,49 @@ mod tests {
             resolve(r#"{"number":1,"repo":"a/b"}"#, None),
             Err(Fault::NoText)
         );
+    }
+
+    fn metadata_of(fields: &str) -> Metadata {
+        let json = fields
+            .replacen('{', r#"{"number":1,"title":"t","repo":"a/b","#, 1)
+            .replace(",}", "}");
+        match resolve(&json, None) {
+            Ok(Outcome::Issue(_, extra)) => extra.metadata,
+            other => panic!("{json}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_rest_api_gh_and_tables_say_the_same() {
+        let expected = Metadata {
+            is_open: Some(false),
+            closed_at: Some("2024-05-17T09:30:00Z".into()),
+            comments: Some(2),
+            reactions: Some(3),
+            labels: vec!["bug".into(), "good first issue".into()],
+            author_association: Some("MEMBER".into()),
+        };
+        let rest = r#"{"state":"closed","closed_at":"2024-05-17T09:30:00Z","comments":2,
+            "reactions":{"url":"x","total_count":3,"+1":3},"author_association":"MEMBER",
+            "labels":[{"id":1,"name":"bug"},{"name":"good first issue"}]}"#;
+        let gh = r#"{"state":"CLOSED","closedAt":"2024-05-17T09:30:00Z",
+            "comments":[{"body":"a"},{"body":"b"}],"authorAssociation":"MEMBER",
+            "reactionGroups":[{"content":"HEART","users":{"totalCount":1}},{"users":{"totalCount":2}}],
+            "labels":["bug","good first issue"]}"#;
+        let with_comments = r#"{"closed_at":"2024-05-17T09:30:00Z","comments":[{"body":"a"}],
+            "comment_count":2,"reactions":"3","author_association":"MEMBER",
+            "labels":"bug; good first issue"}"#;
+        for json in [rest, gh, with_comments] {
+            assert_eq!(metadata_of(json), expected, "{json}");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_or_odd_is_unknown_and_refuses_nothing() {
+        let odd = r#"{"state":7,"closed_at":null,"comments":-1,"reactions":true,"labels":{"a":1},
+            "author_association":[]}"#;
+        for json in ["{}", odd] {
+            assert_eq!(metadata_of(json), Metadata::default(), "{json}");
+        }
     }
 }

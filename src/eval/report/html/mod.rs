@@ -277,6 +277,6 @@ fn tick(value: f64) -> String {
 }
 
 /// Of an inline script or style sheet, for the content security policy.
-fn hash(text: &str) -> String {
+pub(crate) fn hash(text: &str) -> String {
     format!("sha256-{}", BASE64_STANDARD.encode(Sha256::digest(text)))
 }
