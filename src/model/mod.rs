@@ -226,6 +226,9 @@ pub(crate) fn builder(
     VarBuilder::from_tensors(tensors, candle_core::DType::F32, device)
 }
 
+/// A sequence's pooled hidden states (H), and its logits, a row per head.
+type Pooled = (Vec<f32>, Vec<Vec<f32>>);
+
 /// Encoder and heads together: what training changes.
 pub(crate) struct Network {
     encoder: Encoder,
@@ -280,13 +283,12 @@ impl Network {
         Ok(read.into_iter().map(|(_, logits)| logits).collect())
     }
 
-    /// The pooled hidden states (H) of every sequence and its logits, a row per head, in the sequences'
-    /// order.
+    /// What is made of every sequence, in their order.
     fn read(
         &self,
         sequences: &[Vec<u32>],
         batch_tokens: usize,
-    ) -> candle_core::Result<Vec<(Vec<f32>, Vec<Vec<f32>>)>> {
+    ) -> candle_core::Result<Vec<Pooled>> {
         let lengths: Vec<usize> = sequences.iter().map(Vec::len).collect();
         let mut read = vec![(Vec::new(), Vec::new()); sequences.len()];
         for group in group_by_length(&lengths, batch_tokens) {
