@@ -64,10 +64,10 @@ struct Arguments {
     strategies: Vec<String>,
     #[arg(long, default_value_t = 5)]
     seeds: u64,
-    #[arg(long, default_value_t = 100.0)]
+    #[arg(long, default_value_t = 10.0)]
     variance: f32,
     /// Dimensions of the words' features
-    #[arg(long, default_value_t = 256)]
+    #[arg(long, default_value_t = 512)]
     words: usize,
     #[arg(long)]
     output: Option<PathBuf>,

@@ -101,7 +101,7 @@ impl Default for Uncertainty {
 }
 
 /// By issue, how uncertain its labels are: the sum over heads of `1 - (p₁ - p₂)`, the margin between the
-/// two most probable labels (Scheffer et al. 2001), times the probability that the head applies.
+/// two most probable outcomes (Scheffer et al. 2001), of which "does not apply" is one.
 pub fn uncertainty(
     taxonomy: &Taxonomy,
     probabilities: &[Array2<f32>],
@@ -111,18 +111,17 @@ pub fn uncertainty(
     let mut sum = Array1::zeros(probabilities[0].nrows());
     for (head, (probabilities, applies)) in probabilities.iter().zip(&applies).enumerate() {
         let weight = settings.heads.get(head).copied().unwrap_or(1.0);
-        let unsure = probabilities.map_axis(Axis(1), |row| {
-            let (mut first, mut second) = (0f32, 0f32);
-            for &p in row {
+        for ((row, applies), sum) in probabilities.rows().into_iter().zip(applies).zip(&mut sum) {
+            let (mut first, mut second) = (1.0 - applies, 0f32);
+            for p in row.iter().map(|p| p * applies) {
                 if p > first {
                     (first, second) = (p, first);
                 } else if p > second {
                     second = p;
                 }
             }
-            1.0 - (first - second)
-        });
-        sum.scaled_add(weight, &(unsure * applies));
+            *sum += weight * (1.0 - (first - second));
+        }
     }
     sum
 }
@@ -140,7 +139,9 @@ pub fn uncertain(
     let uncertainty =
         uncertainty(taxonomy, probabilities, settings).mapv(|u| u.powf(settings.power));
     let squares: Array1<f32> = pool.features.map_axis(Axis(1), |row| row.dot(&row));
-    let mut distances = Array1::<f32>::ones(pool.len());
+    // As far as two can be, before there is one to be far from.
+    let farthest = 2.0 * squares.fold(0f32, |most, square| most.max(*square)).sqrt();
+    let mut distances = Array1::from_elem(pool.len(), farthest);
     let mut open = is_open.to_vec();
     let mut chosen = Vec::new();
     while chosen.len() < count {
@@ -232,11 +233,12 @@ mod tests {
     }
 
     #[test]
-    fn uncertainty_counts_where_the_head_applies() {
+    fn an_issue_is_uncertain_where_two_outcomes_are_as_probable() {
         let kind = Array2::from(vec![[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]]);
         let area = Array2::from(vec![[0.6, 0.4], [0.6, 0.4], [1.0, 0.0]]);
         let found = uncertainty(&taxonomy(), &[kind, area], &Uncertainty::default());
-        for (found, expected) in found.iter().zip([0.8, 0.0, 1.0]) {
+        // Of the last, both the kind and whether it has an area are open.
+        for (found, expected) in found.iter().zip([0.8, 0.0, 2.0]) {
             assert!((found - expected).abs() < 1e-6, "{found}");
         }
     }
