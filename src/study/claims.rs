@@ -13,7 +13,7 @@
 //! ```
 //!
 //! A claim says one of `first`, `greater`, `at_least`, `at_most`, `rising`, `falling` and `undecidable`
-//! (with the reason). Labels are `head.label`, of several labels of a head `head.one|another`; shares are
+//! (with the reason); `first` goes with `except`, labels that do not compete. Labels are `head.label`, of several labels of a head `head.one|another`; shares are
 //! among the issues to which the head applies, or with `within` among those with that label; `in` names
 //! one repository.
 
@@ -59,10 +59,11 @@ pub struct Claim {
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Form {
-    /// The label has the largest share of its head's.
+    /// The label has the largest share of its head's, those left out excepted.
     First {
         head: usize,
         label: usize,
+        except: Vec<usize>,
     },
     /// The share is larger in the claim's repository than in another.
     Greater {
@@ -101,6 +102,8 @@ struct ClaimFile {
     id: String,
     text: String,
     first: Option<String>,
+    /// With `first`: labels that do not compete.
+    except: Option<String>,
     greater: Option<Greater>,
     at_least: Option<Threshold>,
     at_most: Option<Threshold>,
@@ -192,7 +195,20 @@ impl ClaimFile {
         let mut forms = Vec::new();
         if let Some(text) = &self.first {
             let (head, label) = single(text)?;
-            forms.push(Form::First { head, label });
+            let except = self.except.as_deref().map(|text| condition(text, taxonomy));
+            let except = except.transpose()?;
+            if except
+                .as_ref()
+                .is_some_and(|e| e.head != head || e.labels.contains(&label))
+            {
+                return Err("except names other labels of the same head as first".into());
+            }
+            let except = except.map_or_else(Vec::new, |except| except.labels);
+            forms.push(Form::First {
+                head,
+                label,
+                except,
+            });
         }
         if let Some(greater) = &self.greater {
             repo = repo.or(greater.r#in.clone());
@@ -319,14 +335,23 @@ pub fn answer(claim: &Claim, sample: &Sample<'_>, seed: u64) -> Answer {
             answer.verdict = Verdict::Undecidable;
             answer.why.clone_from(why);
         }
-        Form::First { head, label } => {
+        Form::First {
+            head,
+            label,
+            except,
+        } => {
             let Some(fits) = fits(sample, *head, part) else {
                 answer.why = no_gold.into();
                 return answer;
             };
             let names = |place: usize| taxonomy.heads[*head].labels[place].name.as_str();
-            let rank = Ranking::new(&fits, seed).rank(*label);
-            answer.measured(format!("share of {}", names(*label)), &fits[*label]);
+            let competes = |place: &usize| !except.contains(place);
+            let places: Vec<usize> = (0..fits.len()).filter(competes).collect();
+            let fits: Vec<Fit> = places.iter().map(|&place| fits[place].clone()).collect();
+            let place = places.iter().position(|place| place == label);
+            let place = place.expect("a label is not excepted from its own claim");
+            let rank = Ranking::new(&fits, seed).rank(place);
+            answer.measured(format!("share of {}", names(*label)), &fits[place]);
             answer.verdict = match (rank.best, rank.worst) {
                 (1, 1) => Verdict::Supported,
                 (best, _) if best > 1 => Verdict::Refuted,
@@ -336,15 +361,15 @@ pub fn answer(claim: &Claim, sample: &Sample<'_>, seed: u64) -> Answer {
                 .max_by(|&a, &b| fits[a].value.total_cmp(&fits[b].value))
                 .expect("a head has labels");
             answer.why = format!(
-                "it ranks {} of {} (95 % confidence), first with probability {:.2}; the largest estimate is \
-                 {} with {:.3}",
+                "it ranks {} of {} (95 % confidence), first with probability {:.2}; the largest estimate \
+                 is {} with {:.3}",
                 match rank.best == rank.worst {
                     true => rank.best.to_string(),
                     false => format!("{} to {}", rank.best, rank.worst),
                 },
                 fits.len(),
                 rank.first,
-                names(largest),
+                names(places[largest]),
                 fits[largest].value
             );
         }
@@ -471,8 +496,23 @@ fn checked(claim: &Claim, taxonomy: &Taxonomy) -> Option<String> {
     };
     let label = |head: usize, label: usize| question(&Question::of_label(taxonomy, head, label));
     let text = match &claim.form {
-        Form::First { head, label: place } => {
-            format!("{} has the largest share", label(*head, *place))
+        Form::First {
+            head,
+            label: place,
+            except,
+        } => {
+            let text = format!("{} has the largest share", label(*head, *place));
+            let labels = except.clone();
+            match labels.is_empty() {
+                true => text,
+                false => format!(
+                    "{text} but for {}",
+                    conditions(&Condition {
+                        head: *head,
+                        labels
+                    })
+                ),
+            }
         }
         Form::Greater {
             question: asked,
