@@ -10,7 +10,7 @@
 //! coefficient is the share's trend. Whether an issue is in the domain is itself predicted: the fit solves
 //! prediction-powered normal equations, and its error is that of the linearised fit (the delta method).
 
-use statrs::distribution::{ContinuousCDF, Normal};
+use super::interval::{Z, wilson};
 
 /// An issue as far as one label of one domain is concerned. Of an annotation both are 0 or 1, of a
 /// prediction probabilities.
@@ -423,9 +423,6 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-/// The standard normal's 97.5 % quantile.
-pub const Z: f64 = 1.959_963_984_540_054;
-
 impl Fit {
     /// The 95 % interval of a share: Wilson's for as many issues as would give `error` by themselves.
     ///
@@ -457,55 +454,4 @@ impl Fit {
         let (low, high) = self.share_interval();
         self.error.max((high - low) / (2.0 * Z))
     }
-}
-
-/// Wilson's 95 % interval of a share among `issues` (1927, Probable inference).
-pub fn wilson(share: f64, issues: f64) -> (f64, f64) {
-    let square = Z * Z;
-    let centre = (share + square / (2.0 * issues)) / (1.0 + square / issues);
-    let half = Z * (share * (1.0 - share) / issues + square / (4.0 * issues * issues)).sqrt()
-        / (1.0 + square / issues);
-    (
-        (centre - half).max(0.0).min(share),
-        (centre + half).min(1.0).max(share),
-    )
-}
-
-/// The difference of two independent estimates, first minus second, with its 95 % interval (Newcombe
-/// 1998, method 10: from the estimates' own intervals) and its two-sided p-value.
-pub fn difference(first: (f64, f64, f64), second: (f64, f64, f64)) -> (f64, f64, f64, f64) {
-    let ((a, a_low, a_high), (b, b_low, b_high)) = (first, second);
-    let value = a - b;
-    let below = ((a - a_low).powi(2) + (b_high - b).powi(2)).sqrt();
-    let above = ((a_high - a).powi(2) + (b - b_low).powi(2)).sqrt();
-    let towards_zero = if value >= 0.0 { below } else { above };
-    let p = match towards_zero > 0.0 {
-        true => 2.0 * (1.0 - normal_cdf(value.abs() / (towards_zero / Z))),
-        false => 1.0,
-    };
-    (value, value - below, value + above, p.clamp(0.0, 1.0))
-}
-
-/// Holm's correction of p-values for their number (1979, A simple sequentially rejective procedure).
-pub fn holm(p: &[f64]) -> Vec<f64> {
-    let mut order: Vec<usize> = (0..p.len()).collect();
-    order.sort_by(|&a, &b| p[a].total_cmp(&p[b]));
-    let mut corrected = vec![0.0; p.len()];
-    let mut last: f64 = 0.0;
-    for (rank, &place) in order.iter().enumerate() {
-        last = last.max(p[place] * (p.len() - rank) as f64).min(1.0);
-        corrected[place] = last;
-    }
-    corrected
-}
-
-pub fn normal_cdf(x: f64) -> f64 {
-    Normal::standard().cdf(x)
-}
-
-/// A label's share by counting predicted labels, corrected for the classifier's rates of hits and false
-/// alarms on gold (adjusted classify-and-count, Forman 2008). `None` where these are the same.
-pub fn adjusted_count(counted: f64, hits: f64, false_alarms: f64) -> Option<f64> {
-    let power = hits - false_alarms;
-    (power.abs() > 0.05).then(|| ((counted - false_alarms) / power).clamp(0.0, 1.0))
 }

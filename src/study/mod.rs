@@ -19,12 +19,14 @@ use crate::issue::IssueId;
 use crate::prediction::Prediction;
 use crate::taxonomy::Taxonomy;
 
+mod answer;
 pub mod claims;
 mod describe;
 pub mod document;
 pub mod estimate;
 pub mod findings;
 mod html;
+pub mod interval;
 mod markdown;
 mod prevalence;
 pub mod question;
@@ -121,7 +123,7 @@ pub fn study(inputs: Inputs<'_>) -> Findings {
         claims: inputs
             .claims
             .iter()
-            .map(|claim| claims::answer(claim, &sample, inputs.seed))
+            .map(|claim| answer::answer(claim, &sample, inputs.seed))
             .collect(),
         github_labels: describe::github_labels(&sample),
         associations: describe::associations(&sample, category),

@@ -3,8 +3,9 @@
 use chrono::{DateTime, Utc};
 
 use super::describe;
-use super::estimate::{Coefficient, Fit, Tuning, adjusted_count, difference, holm, normal_cdf};
+use super::estimate::{Coefficient, Fit, Tuning};
 use super::findings::{Difference, Head, Interval, Label, RankSet, Shares, Trend};
+use super::interval::{adjusted_count, difference, holm, normal_cdf};
 use super::question::Question;
 use super::ranking::Ranking;
 use super::sample::{LEAST_GOLD, Part, Sample};

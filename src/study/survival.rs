@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::estimate::Z;
+use super::interval::Z;
 
 /// A Kaplan–Meier curve (1958, Nonparametric estimation from incomplete observations).
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]

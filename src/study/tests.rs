@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::estimate::*;
+use super::interval::*;
 use super::ranking::Ranking;
 use super::survival::survival;
 

@@ -402,6 +402,10 @@ fn a_wrong_study_file_is_refused_with_the_claim_and_what_is_wrong() {
             "two repositories",
         ),
         (r#"biggest = "kind.bug""#, "unknown field"),
+        (
+            r#"first = "kind.bug", except = "kind.bug""#,
+            "other labels of the same head",
+        ),
     ] {
         fs::write(
             &claims,

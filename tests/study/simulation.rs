@@ -1,9 +1,8 @@
 //! Corpora of known shares, a classifier of known confusion, gold drawn at random: how often intervals hold
 //! the truth.
 
-use faultlens::study::estimate::{
-    Coefficient, Gold, Membership, Stratum, Tuning, Unlabelled, fit, wilson,
-};
+use faultlens::study::estimate::{Coefficient, Gold, Membership, Stratum, Tuning, Unlabelled, fit};
+use faultlens::study::interval::wilson;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
