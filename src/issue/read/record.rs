@@ -47,7 +47,7 @@ pub(super) struct Entry {
 /// What a record turned out to be.
 #[derive(Debug, PartialEq)]
 pub(super) enum Outcome {
-    Issue(Issue, Extra),
+    Issue(Issue, Box<Extra>),
     PullRequest,
 }
 
@@ -187,7 +187,7 @@ impl Record {
             label: self.label,
             metadata,
         };
-        Ok(Outcome::Issue(issue, extra))
+        Ok(Outcome::Issue(issue, Box::new(extra)))
     }
 }
 
