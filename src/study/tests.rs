@@ -1,5 +1,7 @@
 //! Estimates against the reference packages (scripts/make-study-fixtures.py), and what they promise.
 
+use std::slice;
+
 use serde_json::Value;
 
 use super::estimate::*;
@@ -67,12 +69,7 @@ fn cases() -> Vec<(Value, Stratum)> {
 #[test]
 fn shares_lambdas_and_normal_intervals_are_those_of_ppi_py() {
     for (case, stratum) in cases() {
-        let fit = fit(
-            std::slice::from_ref(&stratum),
-            Coefficient::Share,
-            Tuning::Best,
-        )
-        .unwrap();
+        let fit = fit(slice::from_ref(&stratum), Coefficient::Share, Tuning::Best).unwrap();
         close(fit.lambda, case["lambda"].as_f64().unwrap());
         close(fit.value, case["value"].as_f64().unwrap());
         close(

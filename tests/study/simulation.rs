@@ -43,9 +43,14 @@ pub struct Coverage {
     pub width: f64,
 }
 
+/// An issue's label, and the classifier's probabilities of each.
+type Issue = (usize, [f64; LABELS]);
+/// The intervals of each label, and the classifier's kappa.
+type Outcome = ([Run; LABELS], f64);
+
 /// Draws `repetitions` corpora of `issues` with `gold` gold issues. The second is the classifier's kappa.
 pub fn simulate(issues: usize, gold: usize, repetitions: u64) -> (Vec<Coverage>, f64) {
-    let runs: Vec<([Run; LABELS], f64)> = (0..repetitions)
+    let runs: Vec<Outcome> = (0..repetitions)
         .into_par_iter()
         .map(|repetition| {
             let mut rng = ChaCha8Rng::seed_from_u64(gold as u64);
@@ -53,9 +58,7 @@ pub fn simulate(issues: usize, gold: usize, repetitions: u64) -> (Vec<Coverage>,
             run(&mut rng, issues, gold)
         })
         .collect();
-    let mean = |of: &dyn Fn(&([Run; LABELS], f64)) -> f64| {
-        runs.iter().map(of).sum::<f64>() / repetitions as f64
-    };
+    let mean = |of: &dyn Fn(&Outcome) -> f64| runs.iter().map(of).sum::<f64>() / repetitions as f64;
     let coverage = |label: usize| {
         let held = |of: fn(&Run) -> (f64, f64)| {
             mean(&|(run, _)| {
@@ -95,10 +98,10 @@ struct Run {
     counted: (f64, f64),
 }
 
-fn run(rng: &mut ChaCha8Rng, issues: usize, gold: usize) -> ([Run; LABELS], f64) {
+fn run(rng: &mut ChaCha8Rng, issues: usize, gold: usize) -> Outcome {
     let part = |of: usize| REPOSITORIES.map(|(part, _)| (part * of as f64).round() as usize);
     let sizes = part(issues).into_iter().zip(part(gold)).zip(REPOSITORIES);
-    let corpus: Vec<(f64, usize, Vec<(usize, [f64; LABELS])>)> = sizes
+    let corpus: Vec<(f64, usize, Vec<Issue>)> = sizes
         .map(|((size, gold), (part, shares))| {
             let issues = (0..size).map(|_| draw(rng, &shares)).collect();
             (part, gold, issues)
@@ -159,8 +162,7 @@ fn run(rng: &mut ChaCha8Rng, issues: usize, gold: usize) -> ([Run; LABELS], f64)
     (runs, (right - chance) / (1.0 - chance))
 }
 
-/// An issue's label and the classifier's probabilities of it.
-fn draw(rng: &mut ChaCha8Rng, shares: &[f64; LABELS]) -> (usize, [f64; LABELS]) {
+fn draw(rng: &mut ChaCha8Rng, shares: &[f64; LABELS]) -> Issue {
     let mut left: f64 = rng.random();
     let truth = shares.iter().position(|share| {
         left -= share;

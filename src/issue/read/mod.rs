@@ -375,7 +375,7 @@ impl Issues<'_> {
                     let place = self.place;
                     self.place += 1;
                     if !self.corpus.replaced.contains(&place) {
-                        return Ok(Some((issue, extra)));
+                        return Ok(Some((issue, *extra)));
                     }
                 }
                 Some(_) => {}

@@ -49,7 +49,7 @@ pub(super) struct Entry {
 // It is taken apart as soon as it is made.
 #[allow(clippy::large_enum_variant)]
 pub(super) enum Outcome {
-    Issue(Issue, Extra),
+    Issue(Issue, Box<Extra>),
     PullRequest,
 }
 
@@ -189,7 +189,7 @@ impl Record {
             label: self.label,
             metadata,
         };
-        Ok(Outcome::Issue(issue, extra))
+        Ok(Outcome::Issue(issue, Box::new(extra)))
     }
 }
 

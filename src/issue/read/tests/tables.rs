@@ -106,3 +106,39 @@ fn a_long_csv_of_short_rows_has_no_record_that_is_too_long() {
     let corpus = read(format!("repo,number,title,body\n{content}"));
     assert_eq!((corpus.len(), corpus.summary().broken), (rows, 0));
 }
+
+#[test]
+fn what_github_knows_beside_the_text_is_read_from_tables_too() {
+    let expected = Metadata {
+        is_open: Some(false),
+        closed_at: Some("2024-05-17T09:30:00Z".into()),
+        comments: Some(4),
+        reactions: Some(2),
+        labels: vec!["bug".into(), "gpu".into()],
+        author_association: Some("NONE".into()),
+    };
+    let csv = "number,title,body,repo,state,closed_at,comments,reactions,labels,author_association\n\
+               1,t,b,a/b,closed,2024-05-17T09:30:00Z,4,2,\"bug, gpu\",NONE\n\
+               2,t,b,a/b,,,,,,\n";
+    let text = |value: &str| Arc::new(StringArray::from(vec![value])) as ArrayRef;
+    let parquet = parquet(&[
+        ("number", Arc::new(Int32Array::from(vec![1]))),
+        ("title", text("t")),
+        ("body", text("b")),
+        ("repo", text("a/b")),
+        ("state", text("CLOSED")),
+        ("closed_at", text("2024-05-17T09:30:00Z")),
+        ("comments", Arc::new(Int32Array::from(vec![4]))),
+        ("reactions", text("2")),
+        ("labels", text(r#"[{"name":"bug"},"gpu"]"#)),
+        ("author_association", text("NONE")),
+    ]);
+    for corpus in [read(csv), read(parquet)] {
+        let found: Vec<Metadata> = corpus
+            .issues_with_metadata()
+            .map(|issue| issue.unwrap().1)
+            .collect();
+        assert_eq!(found[0], expected);
+        assert!(found.len() == 1 || found[1] == Metadata::default());
+    }
+}
