@@ -10,7 +10,6 @@ use chrono::{NaiveDate, NaiveTime};
 use clap::Args;
 use faultlens::annotation::{Annotation, Coverage, read_annotations};
 use faultlens::issue::{Issue, IssueId};
-use faultlens::model::Classifier;
 use faultlens::model::bundle::{BUNDLE_FILES, MANIFEST, Manifest, TAXONOMY};
 use faultlens::prediction::Prediction;
 use faultlens::prediction::labels::{GivenLabel, has_labels_only, read_labels};
