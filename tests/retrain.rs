@@ -353,7 +353,7 @@ fn without_an_epoch_the_encoder_and_its_heads_stay() {
     run(train_on(folder, &["old"], &first)
         .arg("--base")
         .arg(source("tests/fixtures/tiny-bert"))
-        .args(["--epochs", "4"]));
+        .args(["--epochs", "8"]));
     let issues = folder.join("old.issues.jsonl");
     let update = |output: &Path| {
         let mut command = train_on(folder, &["old"], output);

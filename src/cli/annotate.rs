@@ -18,12 +18,12 @@ use faultlens::annotate::store::Store;
 use faultlens::annotate::{Queue, Session, Settings};
 use faultlens::annotation::{Annotation, Coverage, read_annotations};
 use faultlens::issue::Issue;
-use faultlens::model::bundle::{BUNDLE_FILES, TAXONOMY};
+use faultlens::model::bundle::BUNDLE_FILES;
 use faultlens::taxonomy::Taxonomy;
 use faultlens::train::suspects::Suspect;
 
 use super::{
-    DEFAULT_MODEL, DEFAULT_TAXONOMY, LabellingArguments, ReadArguments, shipped, stop_flag, write,
+    DEFAULT_MODEL, LabellingArguments, ReadArguments, shipped, stop_flag, taxonomy, write,
 };
 
 /// The annotations that a model is trained on beside new ones.
@@ -150,7 +150,7 @@ impl Arguments {
 
     fn serve(&self) -> Result<ExitCode> {
         let model = self.model_folder()?;
-        let taxonomy = self.taxonomy(model.as_deref())?;
+        let taxonomy = taxonomy(self.taxonomy.as_deref(), model.as_deref())?;
         let store = Store::open(&self.labels, &taxonomy)?;
         if store.repaired() > 0 {
             eprintln!(
@@ -239,7 +239,7 @@ impl Arguments {
     }
 
     fn export(&self, output: &Path) -> Result<ExitCode> {
-        let taxonomy = self.taxonomy(None)?;
+        let taxonomy = taxonomy(self.taxonomy.as_deref(), None)?;
         let own = match self.labels.exists() || self.beside.is_empty() {
             true => read_annotations(&self.labels, &taxonomy, Coverage::AllHeads)?,
             // Two annotators who never differ leave nothing to decide.
@@ -299,15 +299,6 @@ impl Arguments {
             None if ranks || self.suggest => Ok(Some(shipped(DEFAULT_MODEL, "--model")?)),
             None => Ok(None),
         }
-    }
-
-    fn taxonomy(&self, model: Option<&Path>) -> Result<Taxonomy> {
-        let path = match (&self.taxonomy, model) {
-            (Some(path), _) => path.clone(),
-            (None, Some(folder)) => folder.join(TAXONOMY),
-            (None, None) => shipped(DEFAULT_TAXONOMY, "--taxonomy")?,
-        };
-        Ok(Taxonomy::from_path(&path)?)
     }
 
     fn readings(&self, taxonomy: &Taxonomy) -> Result<Vec<Reading>> {

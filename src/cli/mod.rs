@@ -10,7 +10,9 @@ use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand};
 use faultlens::issue::read::{Corpus, ReadOptions, ReadSummary, TableColumns};
 use faultlens::model::Classifier;
+use faultlens::model::bundle::TAXONOMY;
 use faultlens::model::hub::{self, HubOptions};
+use faultlens::taxonomy::Taxonomy;
 
 mod annotate;
 mod bench;
@@ -166,6 +168,16 @@ impl LabellingArguments {
 const DEFAULT_MODEL: &str = "models/default";
 /// The taxonomy that ships with the source.
 const DEFAULT_TAXONOMY: &str = "training-data/taxonomy.toml";
+
+/// The heads and labels that were given, or else those of the model, or else those that ship.
+fn taxonomy(given: Option<&Path>, model: Option<&Path>) -> Result<Taxonomy> {
+    let path = match (given, model) {
+        (Some(path), _) => path.to_owned(),
+        (None, Some(folder)) => folder.join(TAXONOMY),
+        (None, None) => shipped(DEFAULT_TAXONOMY, "--taxonomy")?,
+    };
+    Ok(Taxonomy::from_path(&path)?)
+}
 
 /// Where something that ships with the source is, from any directory: beside the source the program
 /// was built from, beside the executable, or in the current directory.

@@ -10,7 +10,7 @@ use chrono::{NaiveDate, NaiveTime};
 use clap::Args;
 use faultlens::annotation::{Annotation, Coverage, read_annotations};
 use faultlens::issue::{Issue, IssueId};
-use faultlens::model::bundle::{BUNDLE_FILES, MANIFEST, Manifest, TAXONOMY};
+use faultlens::model::bundle::{BUNDLE_FILES, MANIFEST, Manifest};
 use faultlens::prediction::Prediction;
 use faultlens::prediction::labels::{GivenLabel, has_labels_only, read_labels};
 use faultlens::prediction::read::read_prediction_file;
@@ -22,9 +22,7 @@ use faultlens::study::{CROSS_VALIDATION, Inputs, html, markdown, study};
 use faultlens::taxonomy::Taxonomy;
 use sha2::{Digest, Sha256};
 
-use super::{
-    DEFAULT_MODEL, DEFAULT_TAXONOMY, LabellingArguments, ReadArguments, progress, shipped, write,
-};
+use super::{DEFAULT_MODEL, LabellingArguments, ReadArguments, progress, shipped, taxonomy, write};
 
 /// Issues classified between two steps of the progress bar.
 const WINDOW: usize = 512;
@@ -94,7 +92,7 @@ pub struct Arguments {
 impl Arguments {
     pub fn run(self) -> Result<ExitCode> {
         let folder = self.model_folder()?;
-        let taxonomy = self.taxonomy(folder.as_deref())?;
+        let taxonomy = taxonomy(self.taxonomy.as_deref(), folder.as_deref())?;
         let claims = match &self.claims {
             Some(path) => read_claims(path, &taxonomy)?,
             // The claims that ship are of the labels that ship.
@@ -154,15 +152,6 @@ impl Arguments {
             None if self.predictions.is_empty() => Ok(Some(shipped(DEFAULT_MODEL, "--model")?)),
             None => Ok(None),
         }
-    }
-
-    fn taxonomy(&self, model: Option<&Path>) -> Result<Taxonomy> {
-        let path = match (&self.taxonomy, model) {
-            (Some(path), _) => path.clone(),
-            (None, Some(folder)) => folder.join(TAXONOMY),
-            (None, None) => shipped(DEFAULT_TAXONOMY, "--taxonomy")?,
-        };
-        Ok(Taxonomy::from_path(&path)?)
     }
 
     /// Reads the corpus, in windows, labelling what is not predicted yet if there is a model.

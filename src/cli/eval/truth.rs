@@ -11,7 +11,7 @@ use faultlens::model::bundle::TAXONOMY;
 use faultlens::taxonomy::Taxonomy;
 
 use super::Arguments;
-use crate::cli::{DEFAULT_TAXONOMY, shipped};
+use crate::cli::{shipped, taxonomy};
 
 /// The gold annotations that ship with the source.
 const DEFAULT_GOLD: &str = "eval/gold.jsonl";
@@ -35,12 +35,7 @@ impl Truth {
     }
 
     fn of_annotations(arguments: &Arguments, model: Option<&Path>) -> Result<Self> {
-        let path = match (&arguments.taxonomy, model) {
-            (Some(path), _) => path.clone(),
-            (None, Some(folder)) => folder.join(TAXONOMY),
-            (None, None) => shipped(DEFAULT_TAXONOMY, "--taxonomy")?,
-        };
-        let taxonomy = Taxonomy::from_path(&path)?;
+        let taxonomy = taxonomy(arguments.taxonomy.as_deref(), model)?;
         let path = match &arguments.gold {
             Some(path) => path.clone(),
             None => shipped(DEFAULT_GOLD, "--gold")?,
