@@ -347,13 +347,13 @@ fn a_changed_taxonomy_reads_old_annotations_and_keeps_what_the_model_knows() {
 fn without_an_epoch_the_encoder_and_its_heads_stay() {
     let folder = tempdir().unwrap();
     let folder = folder.path();
-    corpus(folder, "old", &[0, 1, 2], 0..40);
+    corpus(folder, "old", &[0, 1, 2], 0..60);
     taxonomy(folder, &[("leak", ""), ("hang", ""), ("build", "")]);
     let (first, second) = (folder.join("first"), folder.join("second"));
     run(train_on(folder, &["old"], &first)
         .arg("--base")
         .arg(source("tests/fixtures/tiny-bert"))
-        .args(["--epochs", "8"]));
+        .args(["--epochs", "15"]));
     let issues = folder.join("old.issues.jsonl");
     let update = |output: &Path| {
         let mut command = train_on(folder, &["old"], output);
@@ -365,12 +365,9 @@ fn without_an_epoch_the_encoder_and_its_heads_stay() {
     for file in ["model.safetensors", "heads.safetensors"] {
         assert!(before[file] == after[file], "{file} has changed");
     }
-    assert_eq!(rows(&mut classify(&issues, &second)).len(), 120);
-    assert!(
-        accuracy(folder, &second, "old")
-            .values()
-            .all(|share| *share > 0.9)
-    );
+    assert_eq!(rows(&mut classify(&issues, &second)).len(), 180);
+    let after = accuracy(folder, &second, "old");
+    assert!(after.values().all(|share| *share > 0.9), "{after:?}");
 
     // A label that the heads do not know cannot be had without training them.
     taxonomy(
