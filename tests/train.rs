@@ -212,7 +212,7 @@ fn mistakes_are_named_before_any_work() {
         }
         assert!(!output.exists());
     };
-    fails(&["--epochs", "0"], &["--epochs", "at least 1"]);
+    fails(&["--epochs", "0"], &["--epochs", "1 epoch or more"]);
     fails(&["--dropout", "1"], &["--dropout", "[0, 1)"]);
     fails(&["--max-tokens", "65"], &["64 tokens"]);
     let gold = source("eval/gold.jsonl");
