@@ -1,7 +1,6 @@
 //! `faultlens annotate`: labels issues in the browser.
 
 use std::fmt::Write as _;
-use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -18,16 +17,13 @@ use faultlens::annotate::store::Store;
 use faultlens::annotate::{Queue, Session, Settings};
 use faultlens::annotation::{Annotation, Coverage, read_annotations};
 use faultlens::issue::Issue;
-use faultlens::model::bundle::BUNDLE_FILES;
 use faultlens::taxonomy::Taxonomy;
 use faultlens::train::suspects::Suspect;
 
 use super::{
-    DEFAULT_MODEL, LabellingArguments, ReadArguments, shipped, stop_flag, taxonomy, write,
+    DEFAULT_MODEL, LabellingArguments, ReadArguments, TRAINING_LABELS, print, stop_flag, taxonomy,
+    write,
 };
-
-/// The annotations that a model is trained on beside new ones.
-const TRAINING_LABELS: &str = "training-data/labels.jsonl";
 
 /// Label issues in the browser
 ///
@@ -286,19 +282,16 @@ impl Arguments {
              {TRAINING_LABELS} {} -o my-model",
             output.display()
         );
-        match writeln!(std::io::stdout(), "{text}") {
-            Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
-            _ => Ok(ExitCode::SUCCESS),
-        }
+        print(&text)?;
+        Ok(ExitCode::SUCCESS)
     }
 
     fn model_folder(&self) -> Result<Option<PathBuf>> {
         let ranks = matches!(self.queue, QueueChoice::Uncertain | QueueChoice::Diverse);
-        match &self.model {
-            Some(source) => Ok(Some(self.labelling.model.resolve(source, BUNDLE_FILES)?)),
-            None if ranks || self.suggest => Ok(Some(shipped(DEFAULT_MODEL, "--model")?)),
-            None => Ok(None),
-        }
+        let wanted = self.model.is_some() || ranks || self.suggest;
+        wanted
+            .then(|| self.labelling.model.model_folder(self.model.as_deref()))
+            .transpose()
     }
 
     fn readings(&self, taxonomy: &Taxonomy) -> Result<Vec<Reading>> {

@@ -7,14 +7,13 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use clap::Args;
 use faultlens::issue::Issue;
-use faultlens::model::bundle::BUNDLE_FILES;
 use faultlens::model::inference::Arithmetic;
 use faultlens::model::{Classifier, ClassifySettings};
 use faultlens::prediction::Prediction;
 use serde::Serialize;
 
 use super::device::ArithmeticChoice;
-use super::{DEFAULT_MODEL, ModelArguments, ReadArguments, progress, shipped, write};
+use super::{ModelArguments, ReadArguments, print, progress, write};
 
 /// Measure how fast this machine labels issues
 ///
@@ -73,10 +72,7 @@ impl Arguments {
         if self.runs == 0 {
             bail!("--runs must be at least 1");
         }
-        let folder = match &self.model {
-            Some(source) => self.runtime.resolve(source, BUNDLE_FILES)?,
-            None => shipped(DEFAULT_MODEL, "--model")?,
-        };
+        let folder = self.runtime.model_folder(self.model.as_deref())?;
         let device = self.runtime.device.open()?;
         let choices = match (self.precision.is_empty(), device.is_cpu()) {
             (false, _) => self.precision.clone(),
@@ -103,9 +99,13 @@ impl Arguments {
             .into_iter()
             .map(|r| r.tokens)
             .collect();
-        let reference = match models.iter().find(|(a, _)| *a == Arithmetic::F32) {
-            Some((_, model)) => model.classify_with(&issues, &settings)?,
-            None => load(Arithmetic::F32)?.classify_with(&issues, &settings)?,
+        let label = |model: &Classifier| model.classify_with(&issues, &settings);
+        let labelled = models.iter().map(|(_, model)| label(model));
+        let labelled: Vec<Vec<Prediction>> = labelled.collect::<Result<_, _>>()?;
+        let in_f32 = models.iter().position(|(a, _)| *a == Arithmetic::F32);
+        let reference = match in_f32 {
+            Some(place) => labelled[place].clone(),
+            None => label(&load(Arithmetic::F32)?)?,
         };
         let mut figures = Figures {
             device: format!("{device:?}"),
@@ -115,16 +115,14 @@ impl Arguments {
             reading: Vec::new(),
             precisions: models
                 .iter()
-                .map(|(arithmetic, model)| {
-                    let labelled = model.classify_with(&issues, &settings)?;
-                    Ok(PrecisionFigures {
-                        precision: *arithmetic,
-                        encoder: Vec::new(),
-                        all: Vec::new(),
-                        same_labels: same_labels(&labelled, &reference),
-                    })
+                .zip(&labelled)
+                .map(|((arithmetic, _), labelled)| PrecisionFigures {
+                    precision: *arithmetic,
+                    encoder: Vec::new(),
+                    all: Vec::new(),
+                    same_labels: same_labels(labelled, &reference),
                 })
-                .collect::<Result<_>>()?,
+                .collect(),
         };
         for _ in 0..self.runs {
             figures.reading.push(seconds(|| reader.read(&issues))?);
@@ -137,7 +135,7 @@ impl Arguments {
             }
         }
         bar.finish_and_clear();
-        figures.print();
+        figures.print()?;
         if let Some(path) = &self.json {
             write(path, &(serde_json::to_string_pretty(&figures)? + "\n"))?;
         }
@@ -146,30 +144,31 @@ impl Arguments {
 }
 
 impl Figures {
-    fn print(&self) {
-        println!(
+    fn print(&self) -> Result<()> {
+        print(&format!(
             "{} issues, {} tokens, {} cores, {}: medians of {} runs\n",
             self.issues,
             self.tokens,
             self.cores,
             self.device,
             self.reading.len()
-        );
+        ))?;
         let line = |name: &str, seconds: &[f64], rest: &str| {
             let seconds = median(seconds);
-            println!(
+            print(&format!(
                 "{name:<16} {seconds:>9.3} s {:>9.1} issues/s {:>10.0} tokens/s{rest}",
                 self.issues as f64 / seconds,
                 self.tokens as f64 / seconds,
-            );
+            ))
         };
-        line("reading", &self.reading, "");
+        line("reading", &self.reading, "")?;
         for figures in &self.precisions {
             let name = figures.precision.name();
-            line(&format!("encoder, {name}"), &figures.encoder, "");
+            line(&format!("encoder, {name}"), &figures.encoder, "")?;
             let labels = format!("  {:.2} % of labels as f32", 100.0 * figures.same_labels);
-            line(&format!("all, {name}"), &figures.all, &labels);
+            line(&format!("all, {name}"), &figures.all, &labels)?;
         }
+        Ok(())
     }
 }
 

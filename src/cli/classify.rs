@@ -10,7 +10,6 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use faultlens::issue::Issue;
 use faultlens::issue::read::{ReadSummary, TableColumns};
-use faultlens::model::bundle::BUNDLE_FILES;
 use faultlens::model::{Classifier, ClassifySettings};
 use faultlens::prediction::Prediction;
 use faultlens::prediction::table::table;
@@ -18,9 +17,7 @@ use faultlens::prediction::write::{Mode, PredictionWriter, write_jsonl};
 use faultlens::taxonomy::{NONE, Taxonomy};
 use terminal_size::{Width, terminal_size};
 
-use super::{
-    DEFAULT_MODEL, INTERRUPTED, LabellingArguments, ReadArguments, progress, shipped, stop_flag,
-};
+use super::{INTERRUPTED, LabellingArguments, ReadArguments, progress, stop_flag};
 
 /// Issues labelled in one go: enough for all cores, and to sort by length for a GPU; few enough to stream.
 /// Windows begin at fixed places of the input, so that a resumed run forms the batches of an uninterrupted
@@ -92,7 +89,8 @@ impl Arguments {
             bail!("--batch-tokens must be at least 1");
         }
         let begun = Instant::now();
-        let classifier = self.labelling.load(&self.model_folder()?)?;
+        let folder = self.labelling.model.model_folder(self.model.as_deref())?;
+        let classifier = self.labelling.load(&folder)?;
         let mut output = self.open_output(&classifier)?;
         let table = (!self.text.is_empty()).then(|| TableColumns {
             text: self.text.clone(),
@@ -173,13 +171,6 @@ impl Arguments {
                 ),
             }
         })
-    }
-
-    fn model_folder(&self) -> Result<PathBuf> {
-        match &self.model {
-            None => shipped(DEFAULT_MODEL, "--model"),
-            Some(source) => self.labelling.model.resolve(source, BUNDLE_FILES),
-        }
     }
 
     fn open_output<'a>(&self, classifier: &'a Classifier) -> Result<Output<'a>> {

@@ -1,5 +1,6 @@
 //! Subcommands: arguments to library call to output. Only this part of the program prints.
 
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand};
 use faultlens::issue::read::{Corpus, ReadOptions, ReadSummary, TableColumns};
 use faultlens::model::Classifier;
-use faultlens::model::bundle::TAXONOMY;
+use faultlens::model::bundle::{BUNDLE_FILES, TAXONOMY};
 use faultlens::model::hub::{self, HubOptions};
 use faultlens::taxonomy::Taxonomy;
 
@@ -132,6 +133,14 @@ struct ModelArguments {
 }
 
 impl ModelArguments {
+    /// The folder of the fine-tuned model that `source` names, or else of the one that ships.
+    fn model_folder(&self, source: Option<&str>) -> Result<PathBuf> {
+        match source {
+            Some(source) => self.resolve(source, BUNDLE_FILES),
+            None => shipped(DEFAULT_MODEL, "--model"),
+        }
+    }
+
     /// The folder of a model that is one, or is an id on the hub.
     fn resolve(&self, source: &str, files: &[&'static str]) -> Result<PathBuf> {
         let options = HubOptions {
@@ -168,6 +177,8 @@ impl LabellingArguments {
 const DEFAULT_MODEL: &str = "models/default";
 /// The taxonomy that ships with the source.
 const DEFAULT_TAXONOMY: &str = "training-data/taxonomy.toml";
+/// The annotations that the shipped model is trained on.
+const TRAINING_LABELS: &str = "training-data/labels.jsonl";
 
 /// The heads and labels that were given, or else those of the model, or else those that ship.
 fn taxonomy(given: Option<&Path>, model: Option<&Path>) -> Result<Taxonomy> {
@@ -208,6 +219,14 @@ fn stop_flag() -> Result<Arc<AtomicBool>> {
     })
     .context("cannot listen for Ctrl-C")?;
     Ok(flag)
+}
+
+/// Prints a text and a line break; that nobody reads on is no error.
+fn print(text: &str) -> Result<()> {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {

@@ -10,7 +10,7 @@ use chrono::{NaiveDate, NaiveTime};
 use clap::Args;
 use faultlens::annotation::{Annotation, Coverage, read_annotations};
 use faultlens::issue::{Issue, IssueId};
-use faultlens::model::bundle::{BUNDLE_FILES, MANIFEST, Manifest};
+use faultlens::model::bundle::{MANIFEST, Manifest};
 use faultlens::prediction::Prediction;
 use faultlens::prediction::labels::{GivenLabel, has_labels_only, read_labels};
 use faultlens::prediction::read::read_prediction_file;
@@ -22,13 +22,15 @@ use faultlens::study::{CROSS_VALIDATION, Inputs, html, markdown, study};
 use faultlens::taxonomy::Taxonomy;
 use sha2::{Digest, Sha256};
 
-use super::{DEFAULT_MODEL, LabellingArguments, ReadArguments, progress, shipped, taxonomy, write};
+use super::{
+    DEFAULT_MODEL, LabellingArguments, ReadArguments, TRAINING_LABELS, print, progress, shipped,
+    taxonomy, write,
+};
 
 /// Issues classified between two steps of the progress bar.
 const WINDOW: usize = 512;
-/// The claims and the training annotations that ship with the source.
+/// The claims that ship with the source.
 const DEFAULT_CLAIMS: &str = "eval/study.toml";
-const TRAINING_LABELS: &str = "training-data/labels.jsonl";
 
 /// Find what a labelled corpus shows
 ///
@@ -142,16 +144,15 @@ impl Arguments {
         if let Some(path) = &self.html {
             write(path, &html(&findings))?;
         }
-        print(&findings);
+        print_claims(&findings)?;
         Ok(ExitCode::SUCCESS)
     }
 
     fn model_folder(&self) -> Result<Option<PathBuf>> {
-        match &self.model {
-            Some(source) => Ok(Some(self.labelling.model.resolve(source, BUNDLE_FILES)?)),
-            None if self.predictions.is_empty() => Ok(Some(shipped(DEFAULT_MODEL, "--model")?)),
-            None => Ok(None),
-        }
+        let wanted = self.model.is_some() || self.predictions.is_empty();
+        wanted
+            .then(|| self.labelling.model.model_folder(self.model.as_deref()))
+            .transpose()
     }
 
     /// Reads the corpus, in windows, labelling what is not predicted yet if there is a model.
@@ -324,7 +325,7 @@ impl Predicted {
 }
 
 /// The claims' verdicts and what limits them.
-fn print(findings: &Findings) {
+fn print_claims(findings: &Findings) -> Result<()> {
     for remark in &findings.remarks {
         eprintln!("note: {remark}");
     }
@@ -341,6 +342,7 @@ fn print(findings: &Findings) {
                 estimate.value, estimate.low, estimate.high
             )
         });
-        println!("{verdict:<12}{}{estimate}", answer.text);
+        print(&format!("{verdict:<12}{}{estimate}", answer.text))?;
     }
+    Ok(())
 }

@@ -7,9 +7,8 @@ use anyhow::{Context, Result};
 use clap::Args;
 use faultlens::study::document::document;
 use faultlens::study::findings::Findings;
-use faultlens::taxonomy::Taxonomy;
 
-use super::{DEFAULT_TAXONOMY, shipped, write};
+use super::{print, taxonomy, write};
 
 /// Print the taxonomy as TOML or as a document
 ///
@@ -33,11 +32,7 @@ pub struct Arguments {
 
 impl Arguments {
     pub fn run(self) -> Result<ExitCode> {
-        let path = match self.taxonomy {
-            Some(path) => path,
-            None => shipped(DEFAULT_TAXONOMY, "--taxonomy")?,
-        };
-        let taxonomy = Taxonomy::from_path(&path)?;
+        let taxonomy = taxonomy(self.taxonomy.as_deref(), None)?;
         let findings: Option<Findings> = self
             .study
             .map(|path| {
@@ -54,7 +49,7 @@ impl Arguments {
         };
         match &self.output {
             Some(path) => write(path, &text)?,
-            None => print!("{text}"),
+            None => print(text.trim_end())?,
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -179,12 +179,14 @@ pub fn notable(sample: &Sample<'_>, head: usize, as_of: Option<DateTime<Utc>>) -
 fn most<'a, 's: 'a>(items: impl Iterator<Item = (u64, &'a Item<'s>)>) -> Vec<NotableIssue> {
     let mut items: Vec<_> = items.collect();
     items.sort_by_key(|(number, item)| (Reverse(*number), &item.record.id));
-    let row = |(number, item): (u64, &Item<'_>)| NotableIssue {
-        url: url(item),
-        issue: item.record.id.to_string(),
-        number,
+    let row = |(number, item): (u64, &Item<'_>)| {
+        Some(NotableIssue {
+            url: item.record.id.url()?,
+            issue: item.record.id.to_string(),
+            number,
+        })
     };
-    items.into_iter().take(SHOWN).map(row).collect()
+    items.into_iter().filter_map(row).take(SHOWN).collect()
 }
 
 /// Links to issues that have a label most probably, without those that gold labels otherwise; what gold
@@ -215,12 +217,7 @@ pub fn typical(sample: &Sample<'_>, head: usize, label: usize) -> Vec<String> {
     });
     items
         .into_iter()
+        .filter_map(|(_, _, item)| item.record.id.url())
         .take(SHOWN)
-        .map(|(_, _, item)| url(item))
         .collect()
-}
-
-fn url(item: &Item<'_>) -> String {
-    let id = &item.record.id;
-    format!("https://github.com/{}/issues/{}", id.repo, id.number)
 }

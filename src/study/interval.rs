@@ -1,4 +1,4 @@
-//! Intervals of shares and of their differences, and corrections that take several of them together.
+//! Intervals of shares and of their differences.
 
 use statrs::distribution::{ContinuousCDF, Normal};
 
@@ -30,19 +30,6 @@ pub fn difference(first: (f64, f64, f64), second: (f64, f64, f64)) -> (f64, f64,
         false => 1.0,
     };
     (value, value - below, value + above, p.clamp(0.0, 1.0))
-}
-
-/// Holm's correction of p-values for their number (1979, A simple sequentially rejective procedure).
-pub fn holm(p: &[f64]) -> Vec<f64> {
-    let mut order: Vec<usize> = (0..p.len()).collect();
-    order.sort_by(|&a, &b| p[a].total_cmp(&p[b]));
-    let mut corrected = vec![0.0; p.len()];
-    let mut last: f64 = 0.0;
-    for (rank, &place) in order.iter().enumerate() {
-        last = last.max(p[place] * (p.len() - rank) as f64).min(1.0);
-        corrected[place] = last;
-    }
-    corrected
 }
 
 pub fn normal_cdf(x: f64) -> f64 {

@@ -5,10 +5,11 @@ use chrono::{DateTime, Utc};
 use super::describe;
 use super::estimate::{Coefficient, Fit, Tuning};
 use super::findings::{Difference, Head, Interval, Label, RankSet, Shares, Trend};
-use super::interval::{adjusted_count, difference, holm, normal_cdf};
+use super::interval::{adjusted_count, difference, normal_cdf};
 use super::question::Question;
 use super::ranking::Ranking;
 use super::sample::{LEAST_GOLD, Part, Sample};
+use crate::eval::comparison::holm;
 
 /// Gold issues in the domain that a trend needs.
 const LEAST_GOLD_OF_TRENDS: f64 = 30.0;

@@ -8,6 +8,7 @@ use super::estimate::*;
 use super::interval::*;
 use super::ranking::Ranking;
 use super::survival::survival;
+use crate::eval::comparison::holm;
 
 fn fixture() -> Value {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/study.json");

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -22,7 +21,8 @@ use faultlens::train::Settings;
 use terminal_size::{Width, terminal_size};
 
 use super::{
-    DEFAULT_MODEL, LabelledTable, LabellingArguments, ReadArguments, progress, shipped, write,
+    DEFAULT_MODEL, LabelledTable, LabellingArguments, ReadArguments, print, progress, shipped,
+    write,
 };
 
 mod truth;
@@ -271,11 +271,4 @@ fn print_check(stored: &Report, report: &Report) -> Result<ExitCode> {
     let lines: Vec<String> = regressions.iter().map(|r| format!("worse: {r}")).collect();
     print(&lines.join("\n"))?;
     Ok(ExitCode::FAILURE)
-}
-
-fn print(text: &str) -> Result<()> {
-    match writeln!(std::io::stdout(), "{text}") {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        other => Ok(other?),
-    }
 }
