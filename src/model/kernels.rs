@@ -92,7 +92,7 @@ kernels! {
 
     pub fn softmax_rows(rows: &mut [f32], width: usize) {
         for row in rows.chunks_exact_mut(width) {
-            let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let max = greatest(row);
             for x in row.iter_mut() {
                 *x = exp(*x - max);
             }
@@ -120,11 +120,15 @@ kernels! {
             let (low, high) = (low.min(0.0), high.max(0.0));
             row.scale = ((high - low) / 255.0).max(f32::MIN_POSITIVE);
             let inverse = 1.0 / row.scale;
-            // Adding 0.5 and cutting off rounds, since nothing is below zero here.
-            let zero = (-low * inverse + 0.5).floor();
+            let zero = (-low * inverse).round();
             row.zero = zero as i32;
             for (byte, x) in bytes.iter_mut().zip(x) {
-                *byte = (x * inverse + (zero + 0.5)).clamp(0.0, 255.0) as u8;
+                // What is not a number becomes 0 as well.
+                let value = x * inverse + zero;
+                let value = if value > 0.0 { value } else { 0.0 };
+                let value = if value < 255.0 { value } else { 255.0 };
+                // Adding 2²³ rounds, and leaves the integer in the last bits.
+                *byte = (value + 8_388_608.0).to_bits() as u8;
             }
         }
     }
@@ -189,32 +193,42 @@ fn moments(row: &[f32], eps: f32) -> (f32, f32) {
     (mean, 1.0 / (variance + eps).sqrt())
 }
 
-/// The least and the greatest value.
+/// The least and the greatest value, `∞` and `-∞` of none; what is not a number does not count.
 #[inline(always)]
 fn extremes(values: &[f32]) -> (f32, f32) {
-    let (mut low, mut high) = ([f32::INFINITY; 16], [f32::NEG_INFINITY; 16]);
-    let chunks = values.chunks_exact(16);
+    (
+        extreme(values, f32::INFINITY, |low, x| if x < low { x } else { low }),
+        greatest(values),
+    )
+}
+
+/// The greatest value, `-∞` of none.
+#[inline(always)]
+fn greatest(values: &[f32]) -> f32 {
+    extreme(values, f32::NEG_INFINITY, |high, x| if x > high { x } else { high })
+}
+
+/// What `pick` leaves of `start` and all values, found in lanes that the compiler turns into vectors.
+#[inline(always)]
+fn extreme(values: &[f32], start: f32, pick: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut lanes = [start; 64];
+    let chunks = values.chunks_exact(lanes.len());
     let rest = chunks.remainder();
     for chunk in chunks {
-        for i in 0..16 {
-            low[i] = if chunk[i] < low[i] { chunk[i] } else { low[i] };
-            high[i] = if chunk[i] > high[i] {
-                chunk[i]
-            } else {
-                high[i]
-            };
+        for (lane, x) in lanes.iter_mut().zip(chunk) {
+            *lane = pick(*lane, *x);
         }
     }
-    let all = |values: &[f32], pick: fn(f32, f32) -> f32| {
-        let rest = rest.iter().copied();
-        values
-            .iter()
-            .copied()
-            .chain(rest)
-            .reduce(pick)
-            .unwrap_or(0.0)
-    };
-    (all(&low, f32::min), all(&high, f32::max))
+    let (first, second) = lanes.split_at_mut(32);
+    for (lane, x) in first.iter_mut().zip(second) {
+        *lane = pick(*lane, *x);
+    }
+    let (first, second) = first.split_at_mut(16);
+    for (lane, x) in first.iter_mut().zip(second) {
+        *lane = pick(*lane, *x);
+    }
+    let lanes = first.iter().chain(rest);
+    lanes.fold(start, |most, x| pick(most, *x))
 }
 
 /// `Σ f(x)` in 16 partial sums, which the compiler turns into vector additions.
@@ -293,13 +307,16 @@ pub fn exp(x: f32) -> f32 {
         1.398_2e-3,
         1.987_569_1e-4,
     ];
-    // Adding and removing 1.5·2²³ rounds to the nearest integer, in any instruction set.
+    // Adding 1.5·2²³ rounds to the nearest integer, in any instruction set, and leaves it in the last bits.
     const ROUND: f32 = 12_582_912.0;
-    let clamped = x.clamp(-87.0, 88.0);
-    let n = clamped * std::f32::consts::LOG2_E + ROUND - ROUND;
+    let above = if x < -87.0 { -87.0 } else { x };
+    let clamped = if above > 88.0 { 88.0 } else { above };
+    let shifted = clamped * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
     let r = clamped - n * 0.693_359_4 + n * 2.121_944_4e-4;
     let poly = C.iter().rev().fold(0.0, |sum, c| sum * r + c) * r * r + r + 1.0;
-    let value = poly * f32::from_bits(((n as i32 + 127) as u32) << 23);
+    let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23)); // 2ⁿ
+    let value = poly * power;
     if x < -87.0 { 0.0 } else { value }
 }
 

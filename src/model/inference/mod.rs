@@ -13,14 +13,16 @@ use candle_transformers::models::bert::HiddenAct;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use serde::Serialize;
 
+mod attention;
 mod linear;
 #[cfg(test)]
 mod tests;
 
+use attention::Attention;
 use linear::{Linear, Multiplier};
 
 use super::encoder::Config;
-use super::kernels::{add_and_normalise_rows, gelu_in_place, matmul, normalise_rows, softmax_rows};
+use super::kernels::{add_and_normalise_rows, gelu_in_place, normalise_rows};
 
 /// How products of matrices are computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -73,9 +75,9 @@ pub struct CpuEncoder {
 #[derive(Default)]
 pub struct Scratch {
     multiplier: Multiplier,
+    attention: attention::Buffers,
     x: Vec<f32>,       // (T, H)
     qkv: Vec<f32>,     // (T, 3H)
-    weights: Vec<f32>, // (T, T)
     context: Vec<f32>, // (T, H)
     inner: Vec<f32>,   // (T, I)
     out: Vec<f32>,     // (T, H)
@@ -174,9 +176,9 @@ impl CpuEncoder {
         let (count, hidden) = (tokens.len(), self.hidden);
         let Scratch {
             multiplier,
+            attention,
             x,
             qkv,
-            weights,
             context,
             inner,
             out,
@@ -184,7 +186,6 @@ impl CpuEncoder {
         for (buffer, width) in [
             (&mut *x, hidden),
             (&mut *qkv, 3 * hidden),
-            (&mut *weights, count),
             (&mut *context, hidden),
             (&mut *out, hidden),
         ] {
@@ -203,7 +204,14 @@ impl CpuEncoder {
         normalise_rows(x, out, &self.norm.weight, &self.norm.bias, self.eps);
         for layer in &self.layers {
             layer.qkv.apply(x, qkv, multiplier);
-            self.attend(qkv, weights, context, count);
+            let attention = Attention {
+                qkv,
+                hidden,
+                heads: self.heads,
+                context,
+                buffers: attention,
+            };
+            attention.run();
             layer.attention_output.apply(context, out, multiplier);
             let norm = &layer.attention_norm;
             add_and_normalise_rows(x, out, &norm.weight, &norm.bias, self.eps);
@@ -218,31 +226,6 @@ impl CpuEncoder {
             layer.output.apply(inner, out, multiplier);
             let norm = &layer.output_norm;
             add_and_normalise_rows(x, out, &norm.weight, &norm.bias, self.eps);
-        }
-    }
-
-    /// Self-attention of a sequence: `qkv` (T, 3H) to `context` (T, H), by way of `weights` (T, T).
-    fn attend(&self, qkv: &[f32], weights: &mut [f32], context: &mut [f32], count: usize) {
-        let (hidden, dim) = (self.hidden, self.hidden / self.heads);
-        let (row, scale) = (3 * hidden, 1.0 / (dim as f32).sqrt());
-        for head in 0..self.heads {
-            let at = |part: usize| &qkv[part * hidden + head * dim..];
-            let (q, k, v) = (at(0), at(1), at(2));
-            let (size, by_rows) = ((count, count, dim), (count, 1));
-            matmul(weights, by_rows, q, (row, 1), k, (1, row), size, scale);
-            softmax_rows(weights, count);
-            let size = (count, dim, count);
-            let context = &mut context[head * dim..];
-            matmul(
-                context,
-                (hidden, 1),
-                weights,
-                by_rows,
-                v,
-                (row, 1),
-                size,
-                1.0,
-            );
         }
     }
 }
