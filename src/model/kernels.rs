@@ -2,6 +2,15 @@
 
 use gemm::Parallelism;
 
+/// What the bytes of each column stand for: `w ≈ scale · byte`.
+#[derive(Clone, Default)]
+pub struct Columns {
+    pub scales: Vec<f32>, // (O)
+    /// Of the bytes of a column.
+    pub sums: Vec<i32>, // (O)
+    pub bias: Vec<f32>,   // (O)
+}
+
 /// How a row's bytes stand for its values: `x ≈ scale · (byte - zero)`.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct RowScale {
@@ -133,16 +142,9 @@ kernels! {
         }
     }
 
-    /// Products of rows of bytes with columns of bytes, of which `sums` are the columns' sums, as what
-    /// they stand for: `out = (product - zero · sum) · row scale · column scale + bias`.
-    pub fn dequantise_rows(
-        out: &mut [f32],
-        products: &[i32],
-        rows: &[RowScale],
-        scales: &[f32],
-        sums: &[i32],
-        bias: &[f32],
-    ) {
+    /// Products of rows of bytes with columns of bytes as what they stand for: `out = (product - zero · sum) · row scale · column scale + bias`.
+    pub fn dequantise_rows(out: &mut [f32], products: &[i32], rows: &[RowScale], columns: &Columns) {
+        let Columns { scales, sums, bias } = columns;
         let width = bias.len();
         let lines = out.chunks_exact_mut(width).zip(products.chunks_exact(width));
         for ((out, products), row) in lines.zip(rows) {
@@ -197,7 +199,11 @@ fn moments(row: &[f32], eps: f32) -> (f32, f32) {
 #[inline(always)]
 fn extremes(values: &[f32]) -> (f32, f32) {
     (
-        extreme(values, f32::INFINITY, |low, x| if x < low { x } else { low }),
+        extreme(
+            values,
+            f32::INFINITY,
+            |low, x| if x < low { x } else { low },
+        ),
         greatest(values),
     )
 }
@@ -205,7 +211,11 @@ fn extremes(values: &[f32]) -> (f32, f32) {
 /// The greatest value, `-∞` of none.
 #[inline(always)]
 fn greatest(values: &[f32]) -> f32 {
-    extreme(values, f32::NEG_INFINITY, |high, x| if x > high { x } else { high })
+    extreme(
+        values,
+        f32::NEG_INFINITY,
+        |high, x| if x > high { x } else { high },
+    )
 }
 
 /// What `pick` leaves of `start` and all values, found in lanes that the compiler turns into vectors.

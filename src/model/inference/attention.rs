@@ -196,7 +196,9 @@ fn exponentiate<S: Simd>(simd: S, scores: &mut [f32], count: usize) -> f32 {
     scores[count..].fill(f32::NEG_INFINITY);
     let lowest = simd.splat_f32s(f32::NEG_INFINITY);
     let (vectors, _) = S::as_simd_f32s(scores);
-    let greatest = vectors.iter().fold(lowest, |most, x| simd.max_f32s(most, *x));
+    let greatest = vectors
+        .iter()
+        .fold(lowest, |most, x| simd.max_f32s(most, *x));
     let greatest = simd.reduce_max_f32s(greatest);
     for score in scores.iter_mut() {
         *score = exp(*score - greatest);

@@ -4,24 +4,28 @@ use rten_gemm::{BiasVector, GemmExecutor, GemmInputA, GemmInputB, GemmOptions, P
 use rten_tensor::NdTensorView;
 
 use super::Arithmetic;
-use crate::model::kernels::{RowScale, dequantise_rows, quantise_rows};
+#[cfg(target_arch = "x86_64")]
+use super::vnni;
+use crate::model::kernels::{Columns, RowScale, dequantise_rows, quantise_rows};
 
 /// `x·wᵀ + b`.
 pub struct Linear {
     weights: Weights,
-    bias: Vec<f32>, // (O)
     inputs: usize,
+    outputs: usize,
 }
 
 enum Weights {
-    F32(PackedBMatrix<f32>),
-    /// `w ≈ scale · byte`, with a scale for each output.
+    F32 {
+        weights: PackedBMatrix<f32>,
+        bias: Vec<f32>, // (O)
+    },
     Int8 {
         bytes: PackedBMatrix<i8>,
-        scales: Vec<f32>, // (O)
-        /// Of the bytes of each output.
-        sums: Vec<i32>, // (O)
+        columns: Columns,
     },
+    #[cfg(target_arch = "x86_64")]
+    Vnni(vnni::Packed),
 }
 
 /// What multiplies, one to a thread.
@@ -46,6 +50,59 @@ impl Multiplier {
     }
 }
 
+/// The weights (O, I) as bytes from `-largest` to `largest`.
+fn quantise(weight: &[f32], bias: Vec<f32>, largest: f32) -> (Vec<i8>, Columns) {
+    let inputs = weight.len() / bias.len();
+    let mut bytes = Vec::with_capacity(weight.len());
+    let mut columns = Columns {
+        bias,
+        ..Columns::default()
+    };
+    for row in weight.chunks_exact(inputs) {
+        let greatest = row.iter().fold(0f32, |most, w| most.max(w.abs()));
+        let scale = (greatest / largest).max(f32::MIN_POSITIVE);
+        let row: Vec<i8> = row.iter().map(|w| (w / scale).round() as i8).collect();
+        columns.scales.push(scale);
+        columns
+            .sums
+            .push(row.iter().map(|&byte| i32::from(byte)).sum());
+        bytes.extend(row);
+    }
+    (bytes, columns)
+}
+
+impl Weights {
+    fn f32(weight: &[f32], bias: Vec<f32>, multiplier: &Multiplier) -> Self {
+        let shape = [bias.len(), weight.len() / bias.len()];
+        let weight = NdTensorView::from_data(shape, weight);
+        Self::F32 {
+            weights: multiplier.f32.prepack_b(weight.transposed()),
+            bias,
+        }
+    }
+
+    /// For any processor.
+    fn int8(bytes: &[i8], columns: Columns, multiplier: &Multiplier) -> Self {
+        let shape = [columns.bias.len(), bytes.len() / columns.bias.len()];
+        let view = NdTensorView::from_data(shape, bytes);
+        Self::Int8 {
+            bytes: multiplier.int8.prepack_b(view.transposed()),
+            columns,
+        }
+    }
+
+    /// For a processor that has the instructions, and shapes that fit them.
+    #[cfg(target_arch = "x86_64")]
+    fn vnni(bytes: &[i8], columns: &Columns) -> Option<Self> {
+        vnni::Packed::new(bytes, columns).map(Self::Vnni)
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn vnni(_: &[i8], _: &Columns) -> Option<Self> {
+        None
+    }
+}
+
 impl Linear {
     /// Of `weight` (O, I) and `bias` (O).
     pub fn pack(
@@ -55,76 +112,130 @@ impl Linear {
         multiplier: &Multiplier,
     ) -> Self {
         let outputs = bias.len();
-        let inputs = weight.len() / outputs;
-        let weights = match arithmetic {
-            Arithmetic::F32 | Arithmetic::Bf16 => {
-                let weight = NdTensorView::from_data([outputs, inputs], weight);
-                Weights::F32(multiplier.f32.prepack_b(weight.transposed()))
-            }
-            Arithmetic::Int8 => {
-                let largest = multiplier.largest_weight();
-                let mut bytes = Vec::with_capacity(weight.len());
-                let (mut scales, mut sums) = (Vec::new(), Vec::new());
-                for row in weight.chunks_exact(inputs) {
-                    let greatest = row.iter().fold(0f32, |most, w| most.max(w.abs()));
-                    let scale = (greatest / largest).max(f32::MIN_POSITIVE);
-                    let row: Vec<i8> = row.iter().map(|w| (w / scale).round() as i8).collect();
-                    scales.push(scale);
-                    sums.push(row.iter().map(|&byte| i32::from(byte)).sum());
-                    bytes.extend(row);
-                }
-                let view = NdTensorView::from_data([outputs, inputs], bytes.as_slice());
-                let bytes = multiplier.int8.prepack_b(view.transposed());
-                Weights::Int8 {
-                    bytes,
-                    scales,
-                    sums,
-                }
-            }
-        };
         Self {
-            weights,
-            bias,
-            inputs,
+            weights: match arithmetic {
+                Arithmetic::F32 | Arithmetic::Bf16 => Weights::f32(weight, bias, multiplier),
+                Arithmetic::Int8 => {
+                    let (bytes, columns) = quantise(weight, bias, multiplier.largest_weight());
+                    Weights::vnni(&bytes, &columns)
+                        .unwrap_or_else(|| Weights::int8(&bytes, columns, multiplier))
+                }
+            },
+            inputs: weight.len() / outputs,
+            outputs,
         }
     }
 
     pub fn outputs(&self) -> usize {
-        self.bias.len()
+        self.outputs
     }
 
     /// Writes the products of the rows `x` (N, I) to `out` (N, O).
     pub fn apply(&self, x: &[f32], out: &mut [f32], multiplier: &mut Multiplier) {
         let rows = x.len() / self.inputs;
         let fits = "shapes were checked when the model was loaded";
+        let m = multiplier;
+        if let Weights::F32 { weights, bias } = &self.weights {
+            let options = GemmOptions {
+                bias: Some(BiasVector::Row(bias)),
+                ..GemmOptions::default()
+            };
+            let x = GemmInputA::Unpacked(NdTensorView::from_data([rows, self.inputs], x));
+            let weights = GemmInputB::Packed(weights);
+            m.f32.gemm(out, x, weights, options).expect(fits);
+            return;
+        }
+        m.bytes.resize(x.len(), 0);
+        m.rows.resize(rows, RowScale::default());
+        quantise_rows(x, self.inputs, &mut m.bytes, &mut m.rows);
         match &self.weights {
-            Weights::F32(weights) => {
-                let options = GemmOptions {
-                    bias: Some(BiasVector::Row(&self.bias)),
-                    ..GemmOptions::default()
-                };
-                let x = GemmInputA::Unpacked(NdTensorView::from_data([rows, self.inputs], x));
-                let weights = GemmInputB::Packed(weights);
-                multiplier.f32.gemm(out, x, weights, options).expect(fits);
-            }
-            Weights::Int8 {
-                bytes,
-                scales,
-                sums,
-            } => {
-                let m = multiplier;
-                m.bytes.resize(x.len(), 0);
-                m.rows.resize(rows, RowScale::default());
+            Weights::F32 { .. } => {}
+            #[cfg(target_arch = "x86_64")]
+            Weights::Vnni(packed) => packed.multiply(&m.bytes, &m.rows, out),
+            Weights::Int8 { bytes, columns } => {
                 m.products.resize(out.len(), 0);
-                quantise_rows(x, self.inputs, &mut m.bytes, &mut m.rows);
                 let x = NdTensorView::from_data([rows, self.inputs], m.bytes.as_slice());
                 let (x, weights) = (GemmInputA::Unpacked(x), GemmInputB::Packed(bytes));
                 // The zeros are subtracted below: rten-gemm 0.27 takes those of the first rows for all.
                 m.int8
                     .gemm(&mut m.products, x, weights, GemmOptions::default())
                     .expect(fits);
-                dequantise_rows(out, &m.products, &m.rows, scales, sums, &self.bias);
+                dequantise_rows(out, &m.products, &m.rows, columns);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+
+    #[test]
+    fn all_ways_to_multiply_bytes_agree() {
+        let mut rng = ChaCha8Rng::seed_from_u64(5);
+        let mut multiplier = Multiplier::default();
+        for (rows, inputs, outputs) in [(1, 4, 1), (7, 48, 144), (13, 100, 64), (90, 384, 70)] {
+            let mut numbers = |count: usize| -> Vec<f32> {
+                (0..count).map(|_| rng.random_range(-2.0..3.0)).collect()
+            };
+            let (x, weight, bias) = (
+                numbers(rows * inputs),
+                numbers(inputs * outputs),
+                numbers(outputs),
+            );
+            let (bytes, columns) = quantise(&weight, bias, multiplier.largest_weight());
+            let mut apply = |weights: Weights| {
+                let linear = Linear {
+                    weights,
+                    inputs,
+                    outputs,
+                };
+                let mut out = vec![f32::NAN; rows * outputs];
+                linear.apply(&x, &mut out, &mut multiplier);
+                out
+            };
+            let any = apply(Weights::int8(
+                &bytes,
+                columns.clone(),
+                &Multiplier::default(),
+            ));
+            let mut ways = vec![any.clone()];
+            match Weights::vnni(&bytes, &columns) {
+                Some(weights) => ways.push(apply(weights)),
+                None => eprintln!("skipped: this processor has no VNNI"),
+            }
+            for (i, exact) in any.iter().enumerate() {
+                let (row, output) = (i / outputs, i % outputs);
+                let pairs = x[row * inputs..][..inputs]
+                    .iter()
+                    .zip(&weight[output * inputs..][..inputs]);
+                let product: f32 = pairs.map(|(x, w)| x * w).sum::<f32>() + columns.bias[output];
+                assert!(
+                    (product - exact).abs() < 0.05 * inputs as f32,
+                    "{product} {exact}"
+                );
+            }
+            for way in ways {
+                for (a, b) in way.iter().zip(&any) {
+                    assert!((a - b).abs() <= 1e-5 * b.abs().max(1.0), "{a} {b}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn inputs_that_the_instructions_cannot_group_are_multiplied_as_well() {
+        let linear = Linear::pack(
+            &[1.0, 2.0, 3.0],
+            vec![0.5],
+            Arithmetic::Int8,
+            &Multiplier::default(),
+        );
+        let mut out = [0.0];
+        linear.apply(&[1.0, 1.0, 1.0], &mut out, &mut Multiplier::default());
+        assert!((out[0] - 6.5).abs() < 0.05, "{}", out[0]);
     }
 }

@@ -17,6 +17,8 @@ mod attention;
 mod linear;
 #[cfg(test)]
 mod tests;
+#[cfg(target_arch = "x86_64")]
+mod vnni;
 
 use attention::Attention;
 use linear::{Linear, Multiplier};
