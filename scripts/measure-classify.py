@@ -2,10 +2,14 @@
 """Measures wall time and peak memory of `faultlens classify`, start to end: median of some runs.
 
     cargo build --release
-    scripts/measure-classify.py ISSUES... [--runs 3]
+    scripts/measure-classify.py ISSUES... [--runs 3] [--counts 10000 100000]
+
+With --counts it labels as many issues: the given ones again and again, under new numbers.
 """
 
 import argparse
+import itertools
+import json
 import os
 import statistics
 import subprocess
@@ -17,27 +21,51 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def run(issues, output):
+    """Seconds, peak memory in MiB and labelled issues."""
     begun = time.monotonic()
     process = subprocess.Popen([ROOT / "target/release/faultlens", "classify", *issues, "-o", output, "--quiet"])
     _, status, usage = os.wait4(process.pid, 0)
     assert status == 0, f"classify failed with status {status}"
-    return time.monotonic() - begun, usage.ru_maxrss / 1024
+    seconds = time.monotonic() - begun
+    with open(output, "rb") as file:
+        return seconds, usage.ru_maxrss / 1024, sum(1 for _ in file)
+
+
+def measure(issues, runs, folder):
+    figures = []
+    for i in range(runs):
+        figures.append(run(issues, Path(folder) / f"{i}.jsonl"))
+        (Path(folder) / f"{i}.jsonl").unlink()
+        seconds, memory, lines = figures[-1]
+        print(f"run {i + 1}: {lines} issues, {seconds:.1f} s, {memory:.0f} MiB at peak", flush=True)
+    seconds, memory, lines = (statistics.median(column) for column in zip(*figures))
+    print(
+        f"median: {seconds:.1f} s, {lines / seconds:.0f} issues/s, {memory:.0f} MiB at peak, {os.cpu_count()} cores",
+        flush=True,
+    )
+
+
+def repeated(paths, count, output):
+    """Writes a file of `count` issues."""
+    records = [record for path in paths for record in json.loads(Path(path).read_text(encoding="utf-8"))]
+    with open(output, "w", encoding="utf-8") as file:
+        for number, record in zip(range(1, count + 1), itertools.cycle(records)):
+            file.write(json.dumps({**record, "repo": "owner/name", "number": number, "html_url": None}) + "\n")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("issues", nargs="+")
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--counts", type=int, nargs="+", default=[])
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        figures = []
-        for i in range(arguments.runs):
-            output = Path(folder) / f"{i}.jsonl"
-            figures.append(run(arguments.issues, output))
-            lines = len(output.read_text(encoding="utf-8").splitlines())
-            print(f"run {i + 1}: {lines} issues, {figures[-1][0]:.1f} s, {figures[-1][1]:.0f} MiB at peak")
-    seconds, memory = (statistics.median(column) for column in zip(*figures))
-    print(f"median: {seconds:.1f} s, {lines / seconds:.0f} issues/s, {memory:.0f} MiB at peak, {os.cpu_count()} cores")
+        if not arguments.counts:
+            measure(arguments.issues, arguments.runs, folder)
+        for count in arguments.counts:
+            path = Path(folder) / "issues.jsonl"
+            repeated(arguments.issues, count, path)
+            measure([path], arguments.runs, folder)
 
 
 if __name__ == "__main__":
