@@ -142,7 +142,8 @@ kernels! {
         }
     }
 
-    /// Products of rows of bytes with columns of bytes as what they stand for: `out = (product - zero · sum) · row scale · column scale + bias`.
+    /// Products of rows of bytes with columns of bytes as what they stand for:
+    /// `out = (product - zero · sum) · row scale · column scale + bias`.
     pub fn dequantise_rows(out: &mut [f32], products: &[i32], rows: &[RowScale], columns: &Columns) {
         let Columns { scales, sums, bias } = columns;
         let width = bias.len();
