@@ -34,13 +34,14 @@ def run(issues, output):
 def measure(issues, runs, folder):
     figures = []
     for i in range(runs):
-        figures.append(run(issues, Path(folder) / f"{i}.jsonl"))
-        (Path(folder) / f"{i}.jsonl").unlink()
+        output = Path(folder) / f"{i}.jsonl"
+        figures.append(run(issues, output))
+        output.unlink()
         seconds, memory, lines = figures[-1]
-        print(f"run {i + 1}: {lines} issues, {seconds:.1f} s, {memory:.0f} MiB at peak", flush=True)
+        print(f"run {i + 1}: {lines} issues, {seconds:.2f} s, {memory:.0f} MiB at peak", flush=True)
     seconds, memory, lines = (statistics.median(column) for column in zip(*figures))
     print(
-        f"median: {seconds:.1f} s, {lines / seconds:.0f} issues/s, {memory:.0f} MiB at peak, {os.cpu_count()} cores",
+        f"median: {seconds:.2f} s, {lines / seconds:.0f} issues/s, {memory:.0f} MiB at peak, {os.cpu_count()} cores",
         flush=True,
     )
 
