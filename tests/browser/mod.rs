@@ -102,8 +102,13 @@ impl Browser {
         self.visit(&format!("file://{}", page.display()));
     }
 
+    /// Opens a page, and returns once it is there: a new window's empty page may be still the one that
+    /// scripts see when chromedriver says that the page is loaded.
     pub fn visit(&self, url: &str) {
         self.post("/url", json!({ "url": url }));
+        self.wait(
+            "return document.readyState === 'complete' && !['about:', 'data:'].includes(location.protocol)",
+        );
     }
 
     /// Presses and releases keys one after the other, as characters or as WebDriver's code points of
