@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use faultlens::issue::Issue;
 use faultlens::model::inference::Arithmetic;
+use faultlens::model::inference::profile::{Part, PartFigures, Peak};
 use faultlens::model::{Classifier, ClassifySettings};
 use faultlens::prediction::Prediction;
 use serde::Serialize;
@@ -19,7 +20,8 @@ use super::{ModelArguments, ReadArguments, print, progress, write};
 ///
 /// Takes turns between the parts of the work and the precisions, and prints the median of the runs:
 /// reading (condensing, tokenising and the words' branch), the encoder alone, and all together, from texts
-/// in memory to labels; and how many labels each precision gives as f32 does.
+/// in memory to labels; and how many labels each precision gives as f32 does. On a CPU it also says where
+/// the encoder's time goes on one core, beside what the core can do at most.
 #[derive(Args)]
 pub struct Arguments {
     /// Files of issues, or patterns, or - for standard input
@@ -55,6 +57,8 @@ struct Figures {
     /// As the encoder reads them.
     tokens: usize,
     reading: Vec<f64>,
+    /// Operations a second of one core. `None`: the device is no CPU.
+    peak: Option<Peak>,
     precisions: Vec<PrecisionFigures>,
 }
 
@@ -65,6 +69,8 @@ struct PrecisionFigures {
     all: Vec<f64>,
     /// The share of labels, of all heads, that are those of f32.
     same_labels: f64,
+    /// Of each run, on one core.
+    parts: Vec<Vec<PartFigures>>,
 }
 
 impl Arguments {
@@ -77,7 +83,11 @@ impl Arguments {
         let choices = match (self.precision.is_empty(), device.is_cpu()) {
             (false, _) => self.precision.clone(),
             (true, true) => vec![ArithmeticChoice::F32, ArithmeticChoice::Int8],
-            (true, false) => vec![ArithmeticChoice::F32, ArithmeticChoice::Bf16],
+            (true, false) => vec![
+                ArithmeticChoice::F32,
+                ArithmeticChoice::F16,
+                ArithmeticChoice::Bf16,
+            ],
         };
         let load = |arithmetic| Classifier::load_with(&folder, &device, arithmetic);
         let models = choices.iter().map(|choice| {
@@ -113,6 +123,7 @@ impl Arguments {
             issues: issues.len(),
             tokens: sequences.iter().map(Vec::len).sum(),
             reading: Vec::new(),
+            peak: device.is_cpu().then(Peak::measure),
             precisions: models
                 .iter()
                 .zip(&labelled)
@@ -121,6 +132,7 @@ impl Arguments {
                     encoder: Vec::new(),
                     all: Vec::new(),
                     same_labels: same_labels(labelled, &reference),
+                    parts: Vec::new(),
                 })
                 .collect(),
         };
@@ -131,6 +143,7 @@ impl Arguments {
                 figures.encoder.push(seconds(encode)?);
                 let all = || model.classify_with(&issues, &settings);
                 figures.all.push(seconds(all)?);
+                figures.parts.extend(model.profile(&sequences));
                 bar.inc(1);
             }
         }
@@ -168,8 +181,63 @@ impl Figures {
             let labels = format!("  {:.2} % of labels as f32", 100.0 * figures.same_labels);
             line(&format!("all, {name}"), &figures.all, &labels)?;
         }
+        let Some(peak) = self.peak else { return Ok(()) };
+        let known = |rate: Option<f64>| rate.map_or("not known".to_owned(), giga);
+        print(&format!(
+            "\nThe encoder on one core; the most that one does: f32 {}, bf16 {}, int8 {}",
+            giga(peak.f32),
+            known(peak.bf16),
+            known(peak.int8)
+        ))?;
+        let profiled = self
+            .precisions
+            .iter()
+            .filter(|figures| !figures.parts.is_empty());
+        profiled.map(|figures| figures.print_parts(peak)).collect()
+    }
+}
+
+impl PrecisionFigures {
+    fn print_parts(&self, peak: Peak) -> Result<()> {
+        let seconds = |i: usize| {
+            let runs: Vec<f64> = self.parts.iter().map(|parts| parts[i].seconds).collect();
+            median(&runs)
+        };
+        let all: f64 = (0..Part::ALL.len()).map(seconds).sum();
+        for (
+            i,
+            PartFigures {
+                part, operations, ..
+            },
+        ) in self.parts[0].iter().enumerate()
+        {
+            let seconds = seconds(i);
+            let share = 100.0 * seconds / all;
+            let limit = match (self.precision, part) {
+                (Arithmetic::Int8, Part::Products) => peak.int8,
+                (Arithmetic::Int8, Part::Attention) => peak.bf16.or(Some(peak.f32)),
+                _ => Some(peak.f32),
+            };
+            let rate = operations.map(|operations| {
+                let rate = operations / seconds;
+                let limit = limit.map_or(String::new(), |limit| {
+                    format!(", {:.0} % of the most", 100.0 * rate / limit)
+                });
+                format!("  {}{limit}", giga(rate))
+            });
+            let name = format!("{}, {}", part.name(), self.precision.name());
+            print(&format!(
+                "{name:<16} {seconds:>9.3} s {share:>5.1} %{}",
+                rate.unwrap_or_default()
+            ))?;
+        }
         Ok(())
     }
+}
+
+/// Operations a second, for people: a multiplication and an addition are two.
+fn giga(rate: f64) -> String {
+    format!("{:.0} Gop/s", rate / 1e9)
 }
 
 fn seconds<T, E>(work: impl FnOnce() -> Result<T, E>) -> Result<f64, E> {

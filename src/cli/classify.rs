@@ -19,11 +19,6 @@ use terminal_size::{Width, terminal_size};
 
 use super::{INTERRUPTED, LabellingArguments, ReadArguments, progress, stop_flag};
 
-/// Issues labelled in one go: enough for all cores, and to sort by length for a GPU; few enough to stream.
-/// Windows begin at fixed places of the input, so that a resumed run forms the batches of an uninterrupted
-/// one.
-const WINDOW: usize = 512;
-
 /// Label issues
 ///
 /// Reads issues as GitHub's REST API, `gh issue list --json` or a JSONL, CSV or Parquet file give them
@@ -109,9 +104,12 @@ impl Arguments {
         );
         let mut tally = Tally::new(classifier.taxonomy());
         let mut issues = corpus.issues();
+        // Windows begin at fixed places of the input, so that a resumed run forms the batches of an
+        // uninterrupted one.
+        let size = classifier.window();
         let mut closed = false;
         while !closed && !stop.load(Ordering::Relaxed) {
-            let window: Vec<Issue> = issues.by_ref().take(WINDOW).collect::<Result<_, _>>()?;
+            let window: Vec<Issue> = issues.by_ref().take(size).collect::<Result<_, _>>()?;
             if window.is_empty() {
                 break;
             }

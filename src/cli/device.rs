@@ -81,9 +81,12 @@ impl PrecisionChoice {
 /// In which numbers issues are labelled.
 #[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
 pub enum ArithmeticChoice {
-    /// int8 on a CPU, bf16 on CUDA, else f32
+    /// int8 on a CPU, f16 on CUDA, else f32
     Auto,
     F32,
+    /// As a GPU computes; on a CPU slow, and only to see what labels come of it
+    F16,
+    /// As f16
     Bf16,
     Int8,
 }
@@ -92,14 +95,12 @@ impl ArithmeticChoice {
     pub fn on(self, device: &Device) -> Result<Arithmetic> {
         Ok(match self {
             Self::Auto if device.is_cpu() => Arithmetic::Int8,
-            Self::Auto if device.is_cuda() => Arithmetic::Bf16,
+            Self::Auto if device.is_cuda() => Arithmetic::F16,
             Self::Auto | Self::F32 => Arithmetic::F32,
-            Self::Bf16 if device.is_cpu() => {
-                bail!("bf16 is for GPUs; on a CPU use --precision int8 or f32")
-            }
+            Self::F16 => Arithmetic::F16,
             Self::Bf16 => Arithmetic::Bf16,
             Self::Int8 if !device.is_cpu() => {
-                bail!("int8 is for CPUs; on a GPU use --precision bf16 or f32")
+                bail!("int8 is for CPUs; on a GPU use --precision f16, bf16 or f32")
             }
             Self::Int8 => Arithmetic::Int8,
         })

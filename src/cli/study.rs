@@ -27,7 +27,7 @@ use super::{
     taxonomy, write,
 };
 
-/// Issues classified between two steps of the progress bar.
+/// Issues read at once where no model labels them.
 const WINDOW: usize = 512;
 /// The claims that ship with the source.
 const DEFAULT_CLAIMS: &str = "eval/study.toml";
@@ -184,11 +184,9 @@ impl Arguments {
         );
         let mut records = Vec::with_capacity(corpus.len());
         let mut issues = corpus.issues_with_metadata();
+        let size = classifier.as_ref().map_or(WINDOW, |model| model.window());
         loop {
-            let window = issues
-                .by_ref()
-                .take(WINDOW)
-                .collect::<Result<Vec<_>, _>>()?;
+            let window = issues.by_ref().take(size).collect::<Result<Vec<_>, _>>()?;
             if window.is_empty() {
                 break;
             }

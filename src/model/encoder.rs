@@ -9,7 +9,7 @@ use candle_nn::VarBuilder;
 pub use candle_transformers::models::bert::Config;
 use candle_transformers::models::bert::HiddenAct;
 
-use super::batch::Batch;
+use super::batch::{Batch, group_by_length};
 use super::ops;
 
 /// Dropout while training: each use takes the next seed, so that a seed fixes the whole step.
@@ -142,9 +142,10 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// Computes in `precision`: f32, or bf16 with the weights, their gradients, the statistics of
-    /// layer norms and the softmax still in f32 (Micikevicius et al. 2018, Mixed precision training;
-    /// bf16 has the range of f32, so that losses need not be scaled).
+    /// Computes in `precision`: f32, or f16 or bf16 with the statistics of layer norms and the softmax still
+    /// in f32. Weights stay as they were loaded: in f32, and with them their gradients, a training is of
+    /// mixed precision (Micikevicius et al. 2018; bf16 has the range of f32, so that losses need not be
+    /// scaled).
     pub fn in_precision(self, precision: DType) -> Self {
         Self { precision, ..self }
     }
@@ -208,5 +209,37 @@ impl Encoder {
         batch
             .averaging(hidden.device(), hidden.dtype())?
             .matmul(hidden)
+    }
+
+    /// The mean of each sequence's last hidden states, (B, H) in f32.
+    pub fn pool(&self, batch: &Batch, dropout: &mut Dropout) -> Result<Tensor> {
+        let hidden = self.forward(batch, dropout)?; // (N, H)
+        self.mean_pool(&hidden.to_dtype(DType::F32)?, batch)
+    }
+
+    /// The mean of each sequence's last hidden states, of any number of sequences, in their order.
+    ///
+    /// Sequences of about the same length go through the encoder together, `batch_tokens` tokens at once.
+    /// Nothing is fetched before the last batch was begun, so that a GPU computes one while the next is
+    /// packed.
+    pub fn mean_pooled(
+        &self,
+        sequences: &[Vec<u32>],
+        batch_tokens: usize,
+    ) -> Result<Vec<Vec<f32>>> {
+        let lengths: Vec<usize> = sequences.iter().map(Vec::len).collect();
+        let groups = group_by_length(&lengths, batch_tokens);
+        let pool = |group: &Vec<usize>| {
+            let batch = Batch::pack(group.iter().map(|&i| sequences[i].as_slice()));
+            self.pool(&batch, &mut Dropout::off())
+        };
+        let pooled = groups.iter().map(pool).collect::<Result<Vec<Tensor>>>()?;
+        let mut rows = vec![Vec::new(); sequences.len()];
+        for (group, pooled) in groups.iter().zip(pooled) {
+            for (&i, row) in group.iter().zip(pooled.to_vec2()?) {
+                rows[i] = row;
+            }
+        }
+        Ok(rows)
     }
 }

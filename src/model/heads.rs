@@ -1,6 +1,6 @@
 //! The classification heads on top of the encoder, their loss, and decoding their logits.
 
-use candle_core::{D, DType, Device, Result, Tensor};
+use candle_core::{D, DType, Result, Tensor};
 use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
 
@@ -35,12 +35,13 @@ impl Heads {
             .collect()
     }
 
-    /// Logits of B pooled texts on the CPU.
+    /// Logits of B pooled texts.
     pub fn of_rows(&self, pooled: Vec<Vec<f32>>) -> Result<Vec<Encoded>> {
-        let Some(hidden) = pooled.first().map(Vec::len) else {
+        let (Some(hidden), Some((weight, _))) = (pooled.first().map(Vec::len), self.layers.first())
+        else {
             return Ok(Vec::new());
         };
-        let rows = Tensor::from_vec(pooled.concat(), (pooled.len(), hidden), &Device::Cpu)?;
+        let rows = Tensor::from_vec(pooled.concat(), (pooled.len(), hidden), weight.device())?;
         let encoded = pooled.into_iter().map(|pooled| Encoded {
             pooled,
             logits: Vec::new(),

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use candle_core::{D, DType, Device, Tensor};
+use candle_core::{DType, Device};
 use candle_nn::VarBuilder;
 use rayon::prelude::*;
 use tokenizers::Tokenizer;
@@ -19,10 +19,11 @@ mod kernels;
 pub mod lexical;
 mod ops;
 
-use batch::{Batch, group_by_length};
+use batch::Batch;
 use bundle::{Bundle, BundleError, Threshold};
 use encoder::{Dropout, Encoder};
 use heads::{BranchLogits, BranchWeights, Heads};
+use inference::profile::PartFigures;
 use inference::{Arithmetic, CpuEncoder, Workers};
 use lexical::Lexical;
 
@@ -38,6 +39,7 @@ pub struct Classifier {
     tokenizer: Tokenizer,
     max_tokens: usize,
     engine: Engine,
+    heads: Heads,
     taxonomy: Taxonomy,
     lexical: Lexical,
     /// By head, how much each branch counts.
@@ -46,17 +48,12 @@ pub struct Classifier {
     id: String,
 }
 
-/// What computes the encoder's logits.
+/// What computes the encoder's part.
 enum Engine {
-    Cpu(CpuEngine),
-    /// Batches of issues on another device.
-    Batched(Network),
-}
-
-struct CpuEngine {
-    encoder: CpuEncoder,
-    heads: Heads,
-    workers: Workers,
+    /// An issue a core.
+    Cpu(CpuEncoder, Workers),
+    /// Batches of issues.
+    Batched(Encoder),
 }
 
 /// An issue as the encoder reads it, and what the words say of it.
@@ -89,7 +86,7 @@ pub struct ClassifySettings {
 impl Default for ClassifySettings {
     fn default() -> Self {
         Self {
-            batch_tokens: 4096,
+            batch_tokens: 16_384,
             min_confidence: Vec::new(),
         }
     }
@@ -116,26 +113,24 @@ impl Classifier {
         let bundle = Bundle::load(folder, device)?;
         let max_tokens = bundle.manifest.text.max_tokens;
         let calibration = &bundle.manifest.calibration;
-        let encoder = builder(bundle.base.tensors.clone(), device);
-        let heads = builder(bundle.heads.clone(), device);
+        let tensors = bundle.base.tensors.clone();
+        let heads = builder(bundle.heads.clone(), &Device::Cpu);
         let (config, taxonomy) = (&bundle.base.config, &bundle.taxonomy);
-        let engine = match device {
-            Device::Cpu => Engine::Cpu(CpuEngine {
-                encoder: CpuEncoder::load(encoder, config, arithmetic)?,
-                heads: Heads::load(heads, taxonomy, config.hidden_size)?,
-                workers: Workers::default(),
-            }),
-            _ => {
-                let precision = match arithmetic {
-                    Arithmetic::Bf16 => DType::BF16,
-                    Arithmetic::F32 | Arithmetic::Int8 => DType::F32,
-                };
-                let network = Network::load(encoder, heads, config, taxonomy)?;
-                Engine::Batched(network.in_precision(precision))
-            }
+        let precision = match arithmetic {
+            Arithmetic::F16 => DType::F16,
+            Arithmetic::Bf16 => DType::BF16,
+            Arithmetic::F32 | Arithmetic::Int8 => DType::F32,
+        };
+        let engine = if device.is_cpu() && precision == DType::F32 {
+            let encoder = CpuEncoder::load(builder(tensors, device), config, arithmetic)?;
+            Engine::Cpu(encoder, Workers::default())
+        } else {
+            let weights = VarBuilder::from_tensors(tensors, precision, device);
+            Engine::Batched(Encoder::load(weights, config)?.in_precision(precision))
         };
         Ok(Self {
             engine,
+            heads: Heads::load(heads, taxonomy, config.hidden_size)?,
             tokenizer: bundle.base.truncating_tokenizer(max_tokens)?,
             max_tokens,
             weights: bundle
@@ -213,25 +208,25 @@ impl Classifier {
         issues: &[Issue],
         batch_tokens: usize,
     ) -> Result<Vec<(Vec<f32>, BranchLogits)>, ModelError> {
-        let (encoded, lexical): (Vec<_>, Vec<_>) = match &self.engine {
-            Engine::Cpu(engine) => {
-                let done = engine.workers.map(issues, |issue, scratch| {
+        let done: Vec<(Vec<f32>, Vec<Vec<f32>>)> = match &self.engine {
+            Engine::Cpu(encoder, workers) => {
+                let done = workers.map(issues, |issue, scratch| {
                     let Read { tokens, lexical } = self.read_issue(issue)?;
-                    Ok((engine.encoder.mean_pooled(&tokens, scratch), lexical))
+                    Ok((encoder.mean_pooled(&tokens, scratch), lexical))
                 });
-                let done: Vec<_> = done.into_iter().collect::<Result<_, ModelError>>()?;
-                let (pooled, lexical): (Vec<_>, Vec<_>) = done.into_iter().unzip();
-                (engine.heads.of_rows(pooled)?, lexical)
+                done.into_iter().collect::<Result<_, ModelError>>()?
             }
-            Engine::Batched(network) => {
-                let read = self.read(issues)?.into_iter();
+            Engine::Batched(encoder) => self.read_ahead(issues, |read| {
                 let (tokens, lexical): (Vec<_>, Vec<_>) = read
+                    .into_iter()
                     .map(|Read { tokens, lexical }| (tokens, lexical))
                     .unzip();
-                (network.encode(&tokens, batch_tokens)?, lexical)
-            }
+                let pooled = encoder.mean_pooled(&tokens, batch_tokens)?;
+                Ok(pooled.into_iter().zip(lexical).collect())
+            })?,
         };
-        let pairs = encoded.into_iter().zip(lexical);
+        let (pooled, lexical): (Vec<_>, Vec<_>) = done.into_iter().unzip();
+        let pairs = self.heads.of_rows(pooled)?.into_iter().zip(lexical);
         Ok(pairs
             .map(|(Encoded { pooled, logits }, lexical)| {
                 let encoder = logits;
@@ -248,6 +243,30 @@ impl Classifier {
             .collect()
     }
 
+    /// `encode` of issues, part by part, while the next part is read.
+    fn read_ahead<R>(
+        &self,
+        issues: &[Issue],
+        encode: impl Fn(Vec<Read>) -> Result<Vec<R>, ModelError>,
+    ) -> Result<Vec<R>, ModelError> {
+        let (sender, parts) = std::sync::mpsc::sync_channel(1);
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                let parts = issues.chunks(READ_AHEAD);
+                // The receiver goes where a part fails; nothing is to be read any more then.
+                parts
+                    .map(|part| self.read(part))
+                    .all(|part| sender.send(part).is_ok())
+            });
+            let parts = parts.into_iter().map(|part| encode(part?));
+            Ok(parts
+                .collect::<Result<Vec<Vec<R>>, ModelError>>()?
+                .into_iter()
+                .flatten()
+                .collect())
+        })
+    }
+
     fn read_issue(&self, Issue { title, body, .. }: &Issue) -> Result<Read, ModelError> {
         let lines = Lines::read(title, body);
         Ok(Read {
@@ -262,15 +281,30 @@ impl Classifier {
         sequences: &[Vec<u32>],
         batch_tokens: usize,
     ) -> Result<Vec<Encoded>, ModelError> {
-        Ok(match &self.engine {
-            Engine::Cpu(engine) => {
-                let pooled = engine.workers.map(sequences, |tokens, scratch| {
-                    engine.encoder.mean_pooled(tokens, scratch)
-                });
-                engine.heads.of_rows(pooled)?
-            }
-            Engine::Batched(network) => network.encode(sequences, batch_tokens)?,
-        })
+        let pooled = match &self.engine {
+            Engine::Cpu(encoder, workers) => workers.map(sequences, |tokens, scratch| {
+                encoder.mean_pooled(tokens, scratch)
+            }),
+            Engine::Batched(encoder) => encoder.mean_pooled(sequences, batch_tokens)?,
+        };
+        Ok(self.heads.of_rows(pooled)?)
+    }
+
+    /// Where the encoder's time goes of `sequences` on one core; `None` on a GPU.
+    pub fn profile(&self, sequences: &[Vec<u32>]) -> Option<Vec<PartFigures>> {
+        match &self.engine {
+            Engine::Cpu(encoder, workers) => Some(workers.alone(|| encoder.profile(sequences))),
+            Engine::Batched(_) => None,
+        }
+    }
+
+    /// How many issues one call of [`Classifier::classify`] is best given: enough for all cores, or for a
+    /// GPU to compute while more are read; few enough to stream.
+    pub fn window(&self) -> usize {
+        match self.engine {
+            Engine::Cpu(..) => 512,
+            Engine::Batched(_) => 8 * READ_AHEAD,
+        }
     }
 
     /// By head, the probability below which to abstain so that a share `precision` of the labels given
@@ -302,6 +336,9 @@ pub struct Embedding {
     /// A row per head: both branches, weighed by calibration.
     pub logits: Vec<Vec<f32>>,
 }
+
+/// Issues that are read while as many are encoded in batches.
+const READ_AHEAD: usize = 1024;
 
 /// A probability that no label has.
 const NEVER: f32 = 1.1;
@@ -364,15 +401,8 @@ impl Network {
         batch: &Batch,
         dropout: &mut Dropout,
     ) -> candle_core::Result<Vec<candle_core::Tensor>> {
-        let pooled = self.pool(batch, dropout)?; // (B, H)
+        let pooled = self.encoder.pool(batch, dropout)?; // (B, H)
         self.heads.forward(&dropout.apply(&pooled)?)
-    }
-
-    /// The mean of each sequence's last hidden states, (B, H) in f32.
-    fn pool(&self, batch: &Batch, dropout: &mut Dropout) -> candle_core::Result<Tensor> {
-        let hidden = self.encoder.forward(batch, dropout)?; // (N, H)
-        let hidden = hidden.to_dtype(candle_core::DType::F32)?;
-        self.encoder.mean_pool(&hidden, batch)
     }
 
     /// Pooled hidden states and logits of every sequence, in the sequences' order.
@@ -381,21 +411,7 @@ impl Network {
         sequences: &[Vec<u32>],
         batch_tokens: usize,
     ) -> candle_core::Result<Vec<Encoded>> {
-        let lengths: Vec<usize> = sequences.iter().map(Vec::len).collect();
-        let mut encoded = vec![Encoded::default(); sequences.len()];
-        for group in group_by_length(&lengths, batch_tokens) {
-            let batch = Batch::pack(group.iter().map(|&i| sequences[i].as_slice()));
-            let pooled = self.pool(&batch, &mut Dropout::off())?;
-            for head in self.heads.forward(&pooled)? {
-                debug_assert_eq!(head.dim(D::Minus2)?, group.len());
-                for (&i, row) in group.iter().zip(head.to_vec2::<f32>()?) {
-                    encoded[i].logits.push(row);
-                }
-            }
-            for (&i, row) in group.iter().zip(pooled.to_vec2::<f32>()?) {
-                encoded[i].pooled = row;
-            }
-        }
-        Ok(encoded)
+        self.heads
+            .of_rows(self.encoder.mean_pooled(sequences, batch_tokens)?)
     }
 }

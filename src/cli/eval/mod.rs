@@ -29,9 +29,6 @@ mod truth;
 
 use truth::Truth;
 
-/// Issues classified between two steps of the progress bar.
-const WINDOW: usize = 128;
-
 /// Measure models on gold annotations
 ///
 /// Prints, for each model and head, accuracy, kappa, F1 and more, each with a 95 % interval, by label,
@@ -217,7 +214,7 @@ fn classify(classifier: &Classifier, issues: &[Issue]) -> Result<Vec<Prediction>
         "{bar:30} {pos}/{len} issues, {eta} left",
     );
     let mut predictions = Vec::new();
-    for window in issues.chunks(WINDOW) {
+    for window in issues.chunks(classifier.window()) {
         predictions.extend(classifier.classify(window)?);
         bar.inc(window.len() as u64);
     }

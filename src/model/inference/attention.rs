@@ -5,6 +5,8 @@ use std::array;
 
 use pulp::{Arch, Simd, WithSimd};
 
+#[cfg(target_arch = "x86_64")]
+use super::bf16;
 use crate::model::kernels::exp;
 
 /// Queries at a time, and vectors of a sum of each: together as many as the registers hold.
@@ -16,6 +18,8 @@ pub struct Attention<'a> {
     pub qkv: &'a [f32],
     pub hidden: usize,
     pub heads: usize,
+    /// Whether bf16 will do, where the processor is faster in it.
+    pub rounded: bool,
     pub context: &'a mut [f32],
     pub buffers: &'a mut Buffers,
 }
@@ -26,10 +30,17 @@ pub struct Buffers {
     keys: Vec<f32>,   // (D, T), scaled; T is filled up to whole sums
     values: Vec<f32>, // (T, D); D is filled up to whole sums
     scores: Vec<f32>, // (QUERIES, T), likewise
+    #[cfg(target_arch = "x86_64")]
+    bf16: bf16::Buffers,
 }
 
 impl Attention<'_> {
     pub fn run(self) {
+        #[cfg(target_arch = "x86_64")]
+        if self.rounded && bf16::serves(self.hidden / self.heads) {
+            let buffers = &mut self.buffers.bf16;
+            return bf16::attend(self.qkv, self.hidden, self.heads, self.context, buffers);
+        }
         Arch::new().dispatch(self);
     }
 }
@@ -53,6 +64,7 @@ impl WithSimd for Attention<'_> {
             keys,
             values,
             scores,
+            ..
         } = self.buffers;
         keys.resize(dim * head.keys_width, 0.0);
         values.resize(count * head.values_width, 0.0);

@@ -4,6 +4,7 @@ use rten_gemm::{BiasVector, GemmExecutor, GemmInputA, GemmInputB, GemmOptions, P
 use rten_tensor::NdTensorView;
 
 use super::Arithmetic;
+use super::profile::{Clock, Part};
 #[cfg(target_arch = "x86_64")]
 use super::vnni;
 use crate::model::kernels::{Columns, RowScale, dequantise_rows, quantise_rows};
@@ -121,12 +122,12 @@ impl Linear {
         let outputs = bias.len();
         Self {
             weights: match arithmetic {
-                Arithmetic::F32 | Arithmetic::Bf16 => Weights::f32(weight, bias, multiplier),
                 Arithmetic::Int8 => {
                     let (bytes, columns) = quantise(weight, bias, multiplier.largest_weight());
                     Weights::vnni(&bytes, &columns)
                         .unwrap_or_else(|| Weights::int8(&bytes, columns, multiplier))
                 }
+                _ => Weights::f32(weight, bias, multiplier),
             },
             inputs: weight.len() / outputs,
             outputs,
@@ -137,8 +138,19 @@ impl Linear {
         self.outputs
     }
 
+    /// The number of weights, I·O.
+    pub fn weights(&self) -> usize {
+        self.inputs * self.outputs
+    }
+
     /// Writes the products of the rows `x` (N, I) to `out` (N, O).
-    pub fn apply(&self, x: &[f32], out: &mut [f32], multiplier: &mut Multiplier) {
+    pub fn apply(
+        &self,
+        x: &[f32],
+        out: &mut [f32],
+        multiplier: &mut Multiplier,
+        clock: &mut Clock,
+    ) {
         let shape = [x.len() / self.inputs, self.inputs];
         let fits = "shapes were checked when the model was loaded";
         match &self.weights {
@@ -153,6 +165,7 @@ impl Linear {
             }
             Weights::Int8 { bytes, columns } => {
                 multiplier.quantise(x, self.inputs);
+                clock.lap(Part::Rounding);
                 let m = multiplier;
                 m.products.resize(out.len(), 0);
                 let x = GemmInputA::Unpacked(NdTensorView::from_data(shape, m.bytes.as_slice()));
@@ -166,9 +179,11 @@ impl Linear {
             #[cfg(target_arch = "x86_64")]
             Weights::Vnni(packed) => {
                 multiplier.quantise(x, self.inputs);
+                clock.lap(Part::Rounding);
                 packed.multiply(&multiplier.bytes, &multiplier.rows, out);
             }
         }
+        clock.lap(Part::Products);
     }
 }
 
@@ -200,7 +215,7 @@ mod tests {
                     outputs,
                 };
                 let mut out = vec![f32::NAN; rows * outputs];
-                linear.apply(&x, &mut out, &mut multiplier);
+                linear.apply(&x, &mut out, &mut multiplier, &mut Clock::default());
                 out
             };
             let any = apply(Weights::int8(
@@ -238,7 +253,13 @@ mod tests {
             &Multiplier::default(),
         );
         let mut out = [0.0];
-        linear.apply(&[1.0, 1.0, 1.0], &mut out, &mut Multiplier::default());
+        let multiplier = &mut Multiplier::default();
+        linear.apply(
+            &[1.0, 1.0, 1.0],
+            &mut out,
+            multiplier,
+            &mut Clock::default(),
+        );
         assert!((out[0] - 6.5).abs() < 0.05, "{}", out[0]);
     }
 }

@@ -14,7 +14,10 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use serde::Serialize;
 
 mod attention;
+#[cfg(target_arch = "x86_64")]
+mod bf16;
 mod linear;
+pub mod profile;
 #[cfg(test)]
 mod tests;
 #[cfg(target_arch = "x86_64")]
@@ -22,6 +25,7 @@ mod vnni;
 
 use attention::Attention;
 use linear::{Linear, Multiplier};
+use profile::{Clock, Part, PartFigures};
 
 use super::encoder::Config;
 use super::kernels::{add_and_normalise_rows, gelu_in_place, normalise_rows};
@@ -31,10 +35,13 @@ use super::kernels::{add_and_normalise_rows, gelu_in_place, normalise_rows};
 #[serde(rename_all = "lowercase")]
 pub enum Arithmetic {
     F32,
-    /// On a GPU only.
+    /// For a GPU; a CPU computes it as a GPU does, slowly, to tell what labels come of it.
+    F16,
+    /// As [`Arithmetic::F16`].
     Bf16,
     /// On a CPU only: weights as bytes with a scale for each output, activations with a scale and a zero for each row,
-    /// found as they come (Dettmers et al. 2022, LLM.int8(), vector-wise, without its outliers).
+    /// found as they come (Dettmers et al. 2022, LLM.int8(), vector-wise, without its outliers); attention in
+    /// bf16 where the processor has instructions for it, else in f32.
     Int8,
 }
 
@@ -42,6 +49,7 @@ impl Arithmetic {
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
+            Self::F16 => "f16",
             Self::Bf16 => "bf16",
             Self::Int8 => "int8",
         }
@@ -62,6 +70,21 @@ struct Layer {
     output_norm: Norm,
 }
 
+impl Layer {
+    /// How many weights products are of.
+    fn weights(&self) -> usize {
+        [
+            &self.qkv,
+            &self.attention_output,
+            &self.intermediate,
+            &self.output,
+        ]
+        .map(Linear::weights)
+        .into_iter()
+        .sum()
+    }
+}
+
 pub struct CpuEncoder {
     words: Vec<f32>,     // (vocabulary, H)
     positions: Vec<f32>, // (positions, H), with the embedding of token type 0 added
@@ -69,6 +92,8 @@ pub struct CpuEncoder {
     layers: Vec<Layer>,
     hidden: usize,
     heads: usize,
+    /// Whether products are rounded, so that attention may be, too.
+    rounded: bool,
     eps: f32,
     activation: HiddenAct,
 }
@@ -78,6 +103,7 @@ pub struct CpuEncoder {
 pub struct Scratch {
     multiplier: Multiplier,
     attention: attention::Buffers,
+    clock: Clock,
     x: Vec<f32>,       // (T, H)
     qkv: Vec<f32>,     // (T, 3H)
     context: Vec<f32>, // (T, H)
@@ -149,6 +175,7 @@ impl CpuEncoder {
                 .collect::<Result<_>>()?,
             hidden,
             heads: config.num_attention_heads,
+            rounded: arithmetic == Arithmetic::Int8,
             eps: config.layer_norm_eps as f32,
             activation: config.hidden_act,
         })
@@ -161,6 +188,7 @@ impl CpuEncoder {
 
     /// The mean over a sequence's tokens of the last hidden states: (H).
     pub fn mean_pooled(&self, tokens: &[u32], scratch: &mut Scratch) -> Vec<f32> {
+        scratch.clock.start();
         self.encode(tokens, scratch);
         let mut mean = vec![0f32; self.hidden];
         for row in scratch.x.chunks_exact(self.hidden) {
@@ -170,7 +198,33 @@ impl CpuEncoder {
         }
         let count = tokens.len().max(1) as f32;
         mean.iter_mut().for_each(|mean| *mean /= count);
+        scratch.clock.lap(Part::Norms);
         mean
+    }
+
+    /// Where the time goes of encoding `sequences` on this thread.
+    pub fn profile(&self, sequences: &[Vec<u32>]) -> Vec<PartFigures> {
+        let mut scratch = Scratch::default();
+        for tokens in sequences {
+            std::hint::black_box(self.mean_pooled(tokens, &mut scratch));
+        }
+        let weights: usize = self.layers.iter().map(Layer::weights).sum();
+        let (mut tokens, mut pairs) = (0.0, 0.0);
+        for count in sequences.iter().map(|tokens| tokens.len() as f64) {
+            tokens += count;
+            pairs += count * count;
+        }
+        let figures = |part| PartFigures {
+            part,
+            seconds: scratch.clock.spent(part).as_secs_f64(),
+            operations: match part {
+                Part::Products => Some(2.0 * tokens * weights as f64),
+                // Scores, and means of values.
+                Part::Attention => Some(4.0 * pairs * (self.layers.len() * self.hidden) as f64),
+                Part::Rounding | Part::Activation | Part::Norms => None,
+            },
+        };
+        Part::ALL.map(figures).into()
     }
 
     /// Leaves the last hidden states (T, H) in `scratch.x`.
@@ -179,6 +233,7 @@ impl CpuEncoder {
         let Scratch {
             multiplier,
             attention,
+            clock,
             x,
             qkv,
             context,
@@ -204,30 +259,38 @@ impl CpuEncoder {
             }
         }
         normalise_rows(x, out, &self.norm.weight, &self.norm.bias, self.eps);
+        clock.lap(Part::Norms);
         for layer in &self.layers {
-            layer.qkv.apply(x, qkv, multiplier);
+            layer.qkv.apply(x, qkv, multiplier, clock);
             let attention = Attention {
                 qkv,
                 hidden,
                 heads: self.heads,
+                rounded: self.rounded,
                 context,
                 buffers: attention,
             };
             attention.run();
-            layer.attention_output.apply(context, out, multiplier);
+            clock.lap(Part::Attention);
+            layer
+                .attention_output
+                .apply(context, out, multiplier, clock);
             let norm = &layer.attention_norm;
             add_and_normalise_rows(x, out, &norm.weight, &norm.bias, self.eps);
+            clock.lap(Part::Norms);
 
             inner.resize(count * layer.intermediate.outputs(), 0.0);
-            layer.intermediate.apply(x, inner, multiplier);
+            layer.intermediate.apply(x, inner, multiplier, clock);
             match self.activation {
                 HiddenAct::Gelu => gelu_in_place(inner),
                 HiddenAct::GeluApproximate => gelu_tanh_in_place(inner),
                 HiddenAct::Relu => inner.iter_mut().for_each(|x| *x = x.max(0.0)),
             }
-            layer.output.apply(inner, out, multiplier);
+            clock.lap(Part::Activation);
+            layer.output.apply(inner, out, multiplier, clock);
             let norm = &layer.output_norm;
             add_and_normalise_rows(x, out, &norm.weight, &norm.bias, self.eps);
+            clock.lap(Part::Norms);
         }
     }
 }
@@ -260,6 +323,11 @@ impl Default for Workers {
 }
 
 impl Workers {
+    /// `f` on one thread, the libraries used within included.
+    pub fn alone<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
+        self.pools[0].install(f)
+    }
+
     /// `f` of every item, in their order.
     pub fn map<T: Sync, R: Send>(
         &self,

@@ -3,6 +3,7 @@
 
 use std::arch::x86_64::*;
 
+use super::profile::{CHAINS, ROUNDS};
 use crate::model::kernels::{Columns, RowScale};
 
 /// Lanes of a vector, vectors of a panel, and rows at a time: together as many sums as registers hold.
@@ -19,6 +20,32 @@ const GROUP: usize = 4;
 #[repr(C, align(64))]
 struct Line([i8; LANES * GROUP]);
 
+fn available() -> bool {
+    is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vnni")
+}
+
+/// Multiplies and adds for a while, to see how fast that is. Returns how many operations that were; `None`:
+/// the processor lacks the instructions.
+pub fn multiply_add() -> Option<u64> {
+    // SAFETY: the processor has the instructions.
+    available().then(|| unsafe { multiply_add_vectors() })
+}
+
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn multiply_add_vectors() -> u64 {
+    let (x, y) = std::hint::black_box((_mm512_set1_epi8(1), _mm512_set1_epi8(2)));
+    let mut sums = [_mm512_setzero_si512(); CHAINS];
+    for _ in 0..ROUNDS {
+        for sum in &mut sums {
+            *sum = _mm512_dpbusd_epi32(*sum, x, y);
+        }
+    }
+    std::hint::black_box(sums);
+    2 * ROUNDS * (CHAINS * LANES * GROUP) as u64
+}
+
 /// Weights as the instructions read them: by panel of outputs, group of inputs, vector. What a panel lacks is
 /// filled up with zeros.
 pub struct Packed {
@@ -33,10 +60,7 @@ impl Packed {
     pub fn new(bytes: &[i8], columns: &Columns) -> Option<Self> {
         let outputs = columns.bias.len();
         let inputs = bytes.len() / outputs;
-        let available = is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512dq")
-            && is_x86_feature_detected!("avx512vnni");
-        if !available || !inputs.is_multiple_of(GROUP) {
+        if !available() || !inputs.is_multiple_of(GROUP) {
             return None;
         }
         let groups = inputs / GROUP;

@@ -78,13 +78,42 @@ pub fn dropout(x: &Tensor, p: f32, seed: u64) -> Result<Tensor> {
 /// Sequence `i` is rows `offsets[i]..offsets[i + 1]`. Returns (N, H).
 pub fn attention(qkv: &Tensor, offsets: &Arc<[usize]>, heads: usize) -> Result<Tensor> {
     if fused(qkv) {
-        qkv.contiguous()?.apply_op1(Attention {
+        return qkv.contiguous()?.apply_op1(Attention {
             offsets: offsets.clone(),
             heads,
-        })
-    } else {
-        padded_attention(qkv, offsets, heads)
+        });
     }
+    #[cfg(feature = "flash-attn")]
+    if qkv.device().is_cuda() && qkv.dtype() != DType::F32 && !qkv.track_op() {
+        return flash_attention(qkv, offsets, heads);
+    }
+    padded_attention(qkv, offsets, heads)
+}
+
+/// [`attention`] by FlashAttention-2 (Dao 2023), which needs no padding but has no backward pass.
+#[cfg(feature = "flash-attn")]
+fn flash_attention(qkv: &Tensor, offsets: &[usize], heads: usize) -> Result<Tensor> {
+    let (tokens, width) = qkv.dims2()?;
+    let head_dim = width / 3 / heads;
+    let longest = offsets.windows(2).map(|w| w[1] - w[0]).max().unwrap_or(0);
+    let cumulative: Vec<u32> = offsets.iter().map(|&offset| offset as u32).collect();
+    let cumulative = Tensor::new(cumulative, qkv.device())?;
+    let split = qkv.reshape((tokens, 3, heads, head_dim))?;
+    let part = |i| split.narrow(1, i, 1)?.squeeze(1)?.contiguous();
+    let scale = 1.0 / (head_dim as f32).sqrt();
+    let (q, k, v) = (&part(0)?, &part(1)?, &part(2)?);
+    let context = candle_flash_attn::flash_attn_varlen(
+        q,
+        k,
+        v,
+        &cumulative,
+        &cumulative,
+        longest,
+        longest,
+        scale,
+        false,
+    )?;
+    context.reshape((tokens, heads * head_dim))
 }
 
 /// [`attention`] by padding to (B, heads, T, H/heads), for devices without the fused kernel.
@@ -116,10 +145,9 @@ fn padded_attention(qkv: &Tensor, offsets: &[usize], heads: usize) -> Result<Ten
         .contiguous()?;
     let (q, k, v) = (split.get(0)?, split.get(1)?, split.get(2)?);
     let scores = (q.matmul(&k.t()?)? / (head_dim as f64).sqrt())?.broadcast_add(&mask)?;
-    let scores = if scores.dtype() == DType::BF16 {
-        scores.to_dtype(DType::F32)?
-    } else {
-        scores
+    let scores = match scores.dtype() {
+        DType::F16 | DType::BF16 => scores.to_dtype(DType::F32)?,
+        _ => scores,
     };
     let weights = candle_nn::ops::softmax(&scores, D::Minus1)?.to_dtype(v.dtype())?;
     let context = weights.matmul(&v)?; // (B, heads, T, head_dim)
