@@ -111,7 +111,8 @@ pub struct Base {
     /// `config.json` as it was, to be written again unchanged.
     pub config_json: serde_json::Value,
     pub tokenizer: Tokenizer,
-    /// The encoder's tensors in f32 under their standard names.
+    /// The encoder's tensors under their standard names, in the precision of the file: whoever computes
+    /// with them says in which.
     pub tensors: HashMap<String, Tensor>,
 }
 
@@ -209,7 +210,7 @@ impl Bundle {
             return Err(BundleError::Format(path, manifest.format));
         }
         let taxonomy = Taxonomy::from_path(&folder.join(TAXONOMY))?;
-        let heads = load_tensors(&folder.join(HEADS), device)?;
+        let heads = in_f32(load_tensors(&folder.join(HEADS), device)?)?;
         check(folder, &taxonomy, &heads, &manifest)?;
         let sizes: Vec<(String, usize)> = taxonomy
             .heads
@@ -217,7 +218,8 @@ impl Bundle {
             .map(|head| (head.name.clone(), head.labels.len()))
             .collect();
         let path = folder.join(LEXICAL);
-        let lexical = Lexical::from_tensors(&load_tensors(&path, &Device::Cpu)?, &sizes)
+        let lexical = in_f32(load_tensors(&path, &Device::Cpu)?)?;
+        let lexical = Lexical::from_tensors(&lexical, &sizes)
             .map_err(|error| BundleError::Unreadable(path, error.to_string()))?;
         Ok(Self {
             base: Base::load(folder, device)?,
@@ -354,7 +356,7 @@ fn pretty(value: &impl Serialize) -> Vec<u8> {
     bytes
 }
 
-/// The floating-point tensors of a file in f32.
+/// The floating-point tensors of a file.
 fn load_tensors(path: &Path, device: &Device) -> Result<HashMap<String, Tensor>, BundleError> {
     let unreadable =
         |error: candle_core::Error| BundleError::Unreadable(path.to_owned(), error.to_string());
@@ -362,10 +364,17 @@ fn load_tensors(path: &Path, device: &Device) -> Result<HashMap<String, Tensor>,
     for (name, tensor) in candle_core::safetensors::load(path, device).map_err(unreadable)? {
         // Old checkpoints keep position ids, which are no weights, as a tensor of integers.
         if tensor.dtype().is_float() {
-            tensors.insert(name, tensor.to_dtype(DType::F32).map_err(unreadable)?);
+            tensors.insert(name, tensor);
         }
     }
     Ok(tensors)
+}
+
+fn in_f32(tensors: HashMap<String, Tensor>) -> candle_core::Result<HashMap<String, Tensor>> {
+    let tensors = tensors.into_iter();
+    tensors
+        .map(|(name, tensor)| Ok((name, tensor.to_dtype(DType::F32)?)))
+        .collect()
 }
 
 /// The name a tensor has in a `BertModel` checkpoint: a model with a head on top has a prefix, and

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use base16ct::lower::encode_string;
-use candle_core::{Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use tokenizers::Tokenizer;
@@ -108,7 +108,10 @@ impl Materials {
         tensors.sort_by_key(|(name, _)| *name);
         for (name, tensor) in tensors {
             hash.update(name);
-            let values = tensor.flatten_all()?.to_vec1::<f32>()?;
+            let values = tensor
+                .to_dtype(DType::F32)?
+                .flatten_all()?
+                .to_vec1::<f32>()?;
             values
                 .iter()
                 .for_each(|value| hash.update(value.to_le_bytes()));
@@ -400,12 +403,13 @@ pub(super) fn tokenizer(base: &Base, max_tokens: usize) -> Result<Tokenizer, Tra
     }
 }
 
+/// Variables, in f32, that begin as `tensors`.
 pub(super) fn variables(
     tensors: impl IntoIterator<Item = (String, Tensor)>,
 ) -> candle_core::Result<HashMap<String, Var>> {
     tensors
         .into_iter()
-        .map(|(name, tensor)| Ok((name, Var::from_tensor(&tensor)?)))
+        .map(|(name, tensor)| Ok((name, Var::from_tensor(&tensor.to_dtype(DType::F32)?)?)))
         .collect()
 }
 
