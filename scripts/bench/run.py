@@ -3,7 +3,7 @@
 
     python3 -m venv .venv && .venv/bin/pip install -r scripts/bench/requirements.txt
     cargo build --release
-    .venv/bin/python scripts/bench/run.py ISSUES... [--first 1000] [--runs 5] [--markdown FILE]
+    .venv/bin/python scripts/bench/run.py ISSUES... [--first 1000] [--runs 5] [--peers NAME...] [--markdown FILE]
 
 Takes turns, prints medians. `encoder` is from tokens to logits. `all` is from file to labels: for faultlens a
 whole process from raw issues, condensing and the words' branch included; for the others from texts that
@@ -57,6 +57,7 @@ def main():
     parser.add_argument("issues", nargs="+")
     parser.add_argument("--first", type=int, default=1000, help="issues, an equal part of each file")
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--peers", nargs="+", choices=NAMES, default=NAMES)
     parser.add_argument("--markdown", type=Path)
     arguments = parser.parse_args()
 
@@ -70,7 +71,7 @@ def main():
             subprocess.run([FAULTLENS, "text", issues, "--json", "--tokens", "256"], check=True, stdout=file)
         count = sum(1 for _ in open(texts, encoding="utf-8"))
 
-        figures = {name: {"encoder": [], "all": []} for name in ["faultlens f32", "faultlens int8", *NAMES]}
+        figures = {name: {"encoder": [], "all": []} for name in ["faultlens f32", "faultlens int8", *arguments.peers]}
         memory = dict.fromkeys(figures, 0.0)
         for run in range(arguments.runs):
             own = folder / "bench.json"
@@ -84,7 +85,7 @@ def main():
                 figures[name]["same"] = row["same_labels"]
                 memory[name] = max(memory[name], peak)
             # One at a time, so that no other's memory or threads are in the way.
-            for name in NAMES:
+            for name in arguments.peers:
                 peer = Peer(name, texts, folder)
                 for what in ["encoder", "all"]:
                     figures[name][what].append(peer.measure(what))
@@ -92,14 +93,16 @@ def main():
                 memory[name] = max(memory[name], peer.end())
             print(f"run {run + 1} of {arguments.runs}", file=sys.stderr)
 
-        labels = {name: [json.loads(line)["labels"] for line in open(folder / (name.replace(" ", "-") + ".jsonl"))] for name in NAMES}
-        flat = {name: [label for row in rows for label in row] for name, rows in labels.items()}
-        for name in NAMES:
-            pairs = list(zip(flat[name], flat["PyTorch f32"]))
+        labels = {}
+        for name in arguments.peers:
+            rows = [json.loads(line)["labels"] for line in open(folder / (name.replace(" ", "-") + ".jsonl"))]
+            labels[name] = [label for row in rows for label in row]
+        for name in labels if "PyTorch f32" in labels else []:
+            pairs = list(zip(labels[name], labels["PyTorch f32"]))
             figures[name]["same"] = sum(a == b for a, b in pairs) / len(pairs)
 
     rate = {name: {what: count / statistics.median(row[what]) for what in ["encoder", "all"]} for name, row in figures.items()}
-    best = {what: max(rate[name][what] for name in NAMES) for what in ["encoder", "all"]}
+    best = {what: max(rate[name][what] for name in arguments.peers) for what in ["encoder", "all"]}
     lines = [
         f"{count} issues, {report['tokens']} tokens, {report['cores']} cores, medians of {arguments.runs} runs; ratios are to the fastest peer.",
         "",
@@ -109,9 +112,10 @@ def main():
     for name, row in figures.items():
         encoder, all = rate[name]["encoder"], rate[name]["all"]
         batch = f" (batches of {row['size']})" if "size" in row else ""
+        same = f"{100 * row['same']:.2f} %" if "same" in row else "–"
         lines.append(
             f"| {name}{batch} | {encoder:.1f} | {encoder / best['encoder']:.2f} | {all:.1f} | {all / best['all']:.2f} "
-            f"| {memory[name]:.0f} MiB | {100 * row['same']:.2f} % |"
+            f"| {memory[name]:.0f} MiB | {same} |"
         )
     text = "\n".join(lines) + "\n"
     print(text)
