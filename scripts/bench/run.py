@@ -3,7 +3,7 @@
 
     python3 -m venv .venv && .venv/bin/pip install -r scripts/bench/requirements.txt
     cargo build --release
-    .venv/bin/python scripts/bench/run.py ISSUES... [--first 1000] [--runs 5] [--peers NAME...] [--markdown FILE]
+    .venv/bin/python scripts/bench/run.py ISSUES... [--first 1000] [--runs 5] [--peers NAME...] [--end-to-end] [--markdown FILE]
 
 Takes turns, prints medians. `encoder` is from tokens to logits. `all` is from file to labels: for faultlens a
 whole process from raw issues, condensing and the words' branch included; for the others from texts that
@@ -58,6 +58,7 @@ def main():
     parser.add_argument("--first", type=int, default=1000, help="issues, an equal part of each file")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--peers", nargs="+", choices=NAMES, default=NAMES)
+    parser.add_argument("--end-to-end", action="store_true", help="measure `all` alone, faultlens in int8 alone")
     parser.add_argument("--markdown", type=Path)
     arguments = parser.parse_args()
 
@@ -71,23 +72,27 @@ def main():
             subprocess.run([FAULTLENS, "text", issues, "--json", "--tokens", "256"], check=True, stdout=file)
         count = sum(1 for _ in open(texts, encoding="utf-8"))
 
-        figures = {name: {"encoder": [], "all": []} for name in ["faultlens f32", "faultlens int8", *arguments.peers]}
+        precisions = ["int8"] if arguments.end_to_end else ["f32", "int8"]
+        measured = ["all"] if arguments.end_to_end else ["encoder", "all"]
+        names = [f"faultlens {precision}" for precision in precisions] + arguments.peers
+        figures = {name: {what: [] for what in measured} for name in names}
         memory = dict.fromkeys(figures, 0.0)
         for run in range(arguments.runs):
-            own = folder / "bench.json"
-            subprocess.run([FAULTLENS, "bench", issues, "--runs", "1", "--json", own], check=True, stdout=subprocess.DEVNULL)
-            report = json.loads(own.read_text(encoding="utf-8"))
-            for row in report["precisions"]:
-                name = f"faultlens {row['precision']}"
-                seconds, peak = classify(issues, row["precision"], folder / f"{row['precision']}.jsonl")
-                figures[name]["encoder"].append(row["encoder"][0])
+            if not arguments.end_to_end:
+                own = folder / "bench.json"
+                subprocess.run([FAULTLENS, "bench", issues, "--runs", "1", "--json", own], check=True, stdout=subprocess.DEVNULL)
+                for row in json.loads(own.read_text(encoding="utf-8"))["precisions"]:
+                    figures[f"faultlens {row['precision']}"]["encoder"].append(row["encoder"][0])
+                    figures[f"faultlens {row['precision']}"]["same"] = row["same_labels"]
+            for precision in precisions:
+                name = f"faultlens {precision}"
+                seconds, peak = classify(issues, precision, folder / f"{precision}.jsonl")
                 figures[name]["all"].append(seconds)
-                figures[name]["same"] = row["same_labels"]
                 memory[name] = max(memory[name], peak)
             # One at a time, so that no other's memory or threads are in the way.
             for name in arguments.peers:
                 peer = Peer(name, texts, folder)
-                for what in ["encoder", "all"]:
+                for what in measured:
                     figures[name][what].append(peer.measure(what))
                 figures[name]["size"] = peer.size
                 memory[name] = max(memory[name], peer.end())
@@ -101,22 +106,20 @@ def main():
             pairs = list(zip(labels[name], labels["PyTorch f32"]))
             figures[name]["same"] = sum(a == b for a, b in pairs) / len(pairs)
 
-    rate = {name: {what: count / statistics.median(row[what]) for what in ["encoder", "all"]} for name, row in figures.items()}
-    best = {what: max(rate[name][what] for name in arguments.peers) for what in ["encoder", "all"]}
+    rate = {name: {what: count / statistics.median(row[what]) for what in measured} for name, row in figures.items()}
+    best = {what: max(rate[name][what] for name in arguments.peers) for what in measured}
+    titles = "".join(f" {what}, issues/s | ratio |" for what in measured)
     lines = [
-        f"{count} issues, {report['tokens']} tokens, {report['cores']} cores, medians of {arguments.runs} runs; ratios are to the fastest peer.",
+        f"{count} issues, {os.cpu_count()} cores, medians of {arguments.runs} runs; ratios are to the fastest peer.",
         "",
-        "| | encoder, issues/s | ratio | all, issues/s | ratio | peak memory | labels as f32 |",
-        "|---|---:|---:|---:|---:|---:|---:|",
+        f"| |{titles} peak memory | labels as f32 |",
+        "|---|" + "---:|---:|" * len(measured) + "---:|---:|",
     ]
     for name, row in figures.items():
-        encoder, all = rate[name]["encoder"], rate[name]["all"]
         batch = f" (batches of {row['size']})" if "size" in row else ""
+        rates = "".join(f" {rate[name][what]:.1f} | {rate[name][what] / best[what]:.2f} |" for what in measured)
         same = f"{100 * row['same']:.2f} %" if "same" in row else "–"
-        lines.append(
-            f"| {name}{batch} | {encoder:.1f} | {encoder / best['encoder']:.2f} | {all:.1f} | {all / best['all']:.2f} "
-            f"| {memory[name]:.0f} MiB | {same} |"
-        )
+        lines.append(f"| {name}{batch} |{rates} {memory[name]:.0f} MiB | {same} |")
     text = "\n".join(lines) + "\n"
     print(text)
     if arguments.markdown:

@@ -7,7 +7,9 @@ use std::collections::{HashMap, HashSet};
 use std::io::{self, Read};
 use std::{fmt, slice};
 
-use super::{Issue, Metadata, TABLE};
+use roaring::RoaringTreemap;
+
+use super::{Issue, IssueId, Metadata, TABLE};
 use columns::Wanted;
 use input::Source;
 pub use record::Fault;
@@ -164,8 +166,8 @@ pub struct Corpus {
     sources: Vec<Source>,
     options: ReadOptions,
     summary: ReadSummary,
-    /// The places, among all records that are issues, of those that a later one replaces.
-    replaced: HashSet<u64>,
+    /// How many records of an issue a later one replaces; of the issues where any is.
+    replaced: HashMap<IssueId, u64>,
 }
 
 impl Corpus {
@@ -195,7 +197,7 @@ impl Corpus {
             sources: input::expand(inputs, stdin)?,
             options: options.clone(),
             summary: ReadSummary::default(),
-            replaced: HashSet::new(),
+            replaced: HashMap::new(),
         };
         corpus.check_table_names()?;
         corpus.index()?;
@@ -220,8 +222,8 @@ impl Corpus {
 
     fn index(&mut self) -> Result<(), ReadError> {
         let summary = &mut self.summary;
-        let mut last_seen: HashMap<String, HashMap<u64, u64>> = HashMap::new();
-        let mut place = 0;
+        // Issues are numbered without many gaps: a bit or two each is enough to know a million.
+        let mut seen: HashMap<String, RoaringTreemap> = HashMap::new();
         for source in &self.sources {
             summary.files += 1;
             for outcome in outcomes(source, &self.options)? {
@@ -229,19 +231,16 @@ impl Corpus {
                 match outcome? {
                     Ok(Outcome::PullRequest) => summary.pull_requests += 1,
                     Ok(Outcome::Issue(Issue { id, .. }, _)) => {
-                        // A repository's name is long and common: it is kept once.
-                        let numbers = match last_seen.get_mut(&id.repo) {
+                        let numbers = match seen.get_mut(&id.repo) {
                             Some(numbers) => numbers,
-                            None => last_seen.entry(id.repo).or_default(),
+                            None => seen.entry(id.repo.clone()).or_default(),
                         };
-                        match numbers.insert(id.number, place) {
-                            Some(earlier) => {
-                                self.replaced.insert(earlier);
-                                summary.duplicates += 1;
-                            }
-                            None => summary.issues += 1,
+                        if numbers.insert(id.number) {
+                            summary.issues += 1;
+                        } else {
+                            *self.replaced.entry(id).or_default() += 1;
+                            summary.duplicates += 1;
                         }
-                        place += 1;
                     }
                     Err(broken) if self.options.strict => return Err(ReadError::Broken(broken)),
                     Err(broken) => {
@@ -298,7 +297,8 @@ impl Corpus {
             corpus: self,
             sources: self.sources.iter(),
             current: None,
-            place: 0,
+            replaced: self.replaced.clone(),
+            count: 0,
             ended: false,
         }
     }
@@ -354,7 +354,10 @@ struct Issues<'a> {
     corpus: &'a Corpus,
     sources: slice::Iter<'a, Source>,
     current: Option<Outcomes<'a>>,
-    place: u64,
+    /// As the corpus has it, of what is still to come.
+    replaced: HashMap<IssueId, u64>,
+    /// Records so far that are issues.
+    count: u64,
     ended: bool,
 }
 
@@ -372,10 +375,10 @@ impl Issues<'_> {
             };
             match outcomes.next().transpose()? {
                 Some(Ok(Outcome::Issue(issue, extra))) => {
-                    let place = self.place;
-                    self.place += 1;
-                    if !self.corpus.replaced.contains(&place) {
-                        return Ok(Some((issue, *extra)));
+                    self.count += 1;
+                    match self.replaced.get_mut(&issue.id) {
+                        Some(left) if *left > 0 => *left -= 1,
+                        _ => return Ok(Some((issue, *extra))),
                     }
                 }
                 Some(_) => {}
@@ -383,7 +386,7 @@ impl Issues<'_> {
             }
         }
         let summary = &self.corpus.summary;
-        if self.place == summary.issues + summary.duplicates {
+        if self.count == summary.issues + summary.duplicates {
             Ok(None)
         } else {
             Err(ReadError::Changed)
