@@ -189,11 +189,11 @@ impl Figures {
             known(peak.bf16),
             known(peak.int8)
         ))?;
-        let profiled = self
+        let mut profiled = self
             .precisions
             .iter()
             .filter(|figures| !figures.parts.is_empty());
-        profiled.map(|figures| figures.print_parts(peak)).collect()
+        profiled.try_for_each(|figures| figures.print_parts(peak))
     }
 }
 
@@ -204,21 +204,15 @@ impl PrecisionFigures {
             median(&runs)
         };
         let all: f64 = (0..Part::ALL.len()).map(seconds).sum();
-        for (
-            i,
-            PartFigures {
-                part, operations, ..
-            },
-        ) in self.parts[0].iter().enumerate()
-        {
-            let seconds = seconds(i);
+        for (i, figures) in self.parts[0].iter().enumerate() {
+            let (part, seconds) = (figures.part, seconds(i));
             let share = 100.0 * seconds / all;
             let limit = match (self.precision, part) {
                 (Arithmetic::Int8, Part::Products) => peak.int8,
                 (Arithmetic::Int8, Part::Attention) => peak.bf16.or(Some(peak.f32)),
                 _ => Some(peak.f32),
             };
-            let rate = operations.map(|operations| {
+            let rate = figures.operations.map(|operations| {
                 let rate = operations / seconds;
                 let limit = limit.map_or(String::new(), |limit| {
                     format!(", {:.0} % of the most", 100.0 * rate / limit)

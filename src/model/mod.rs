@@ -86,7 +86,7 @@ pub struct ClassifySettings {
 impl Default for ClassifySettings {
     fn default() -> Self {
         Self {
-            batch_tokens: 16_384,
+            batch_tokens: 8192,
             min_confidence: Vec::new(),
         }
     }
