@@ -194,7 +194,6 @@ impl Head {
     /// The scores of `M` queries and `V` vectors of keys.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bf16")]
-    // Loops over numbers, since the compiler unrolls them and keeps the sums in registers.
     #[allow(clippy::needless_range_loop)]
     fn scores<const M: usize, const V: usize>(
         self,
@@ -203,24 +202,8 @@ impl Head {
         scores: &mut [f32],
     ) {
         let (width, pairs) = (self.width, self.dim / PAIR);
-        assert!(queries.len() >= M * pairs);
-        assert!(keys.len() >= (pairs - 1) * width + V * LANES);
         assert!(scores.len() >= (M - 1) * width + V * LANES);
-        let mut sums = [[_mm512_setzero_ps(); V]; M];
-        for pair in 0..pairs {
-            let mut vectors = [splat(0); V];
-            for v in 0..V {
-                // SAFETY: the assertion on the keys.
-                vectors[v] = unsafe { load(keys.as_ptr().add(pair * width + v * LANES)) };
-            }
-            for m in 0..M {
-                // SAFETY: the assertion on the queries.
-                let query = splat(unsafe { *queries.get_unchecked(m * pairs + pair) });
-                for v in 0..V {
-                    sums[m][v] = _mm512_dpbf16_ps(sums[m][v], query, vectors[v]);
-                }
-            }
-        }
+        let sums = products::<M, V>(queries, pairs, keys, width, pairs);
         for m in 0..M {
             for v in 0..V {
                 // SAFETY: the assertion on the scores.
@@ -244,24 +227,8 @@ impl Head {
         let (pairs, dim) = (self.width / PAIR, self.dim);
         // Pairs of tokens that are not all past the end.
         let used = self.count.div_ceil(PAIR);
-        assert!(weights.len() >= M * pairs && used > 0);
-        assert!(values.len() >= (used - 1) * dim + DIMENSIONS);
         assert!(context.len() >= (M - 1) * self.hidden + DIMENSIONS);
-        let mut sums = [[_mm512_setzero_ps(); PAIR]; M];
-        for pair in 0..used {
-            let mut vectors = [splat(0); PAIR];
-            for v in 0..PAIR {
-                // SAFETY: the assertion on the values.
-                vectors[v] = unsafe { load(values.as_ptr().add(pair * dim + v * LANES)) };
-            }
-            for m in 0..M {
-                // SAFETY: the assertion on the weights.
-                let weight = splat(unsafe { *weights.get_unchecked(m * pairs + pair) });
-                for v in 0..PAIR {
-                    sums[m][v] = _mm512_dpbf16_ps(sums[m][v], weight, vectors[v]);
-                }
-            }
-        }
+        let sums = products::<M, PAIR>(weights, pairs, values, dim, used);
         for m in 0..M {
             let scale = _mm512_set1_ps(1.0 / totals[m]);
             for v in 0..PAIR {
@@ -271,6 +238,39 @@ impl Head {
             }
         }
     }
+}
+
+/// Of each of `M` rows of pairs, `stride` apart, its product with `V` vectors of columns, whose rows are
+/// `columns_stride` apart; `depth` pairs are added up.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bf16")]
+// Loops over numbers, since the compiler unrolls them and keeps the sums in registers.
+#[allow(clippy::needless_range_loop)]
+fn products<const M: usize, const V: usize>(
+    rows: &[u32],
+    stride: usize,
+    columns: &[u32],
+    columns_stride: usize,
+    depth: usize,
+) -> [[__m512; V]; M] {
+    assert!(depth > 0 && rows.len() >= (M - 1) * stride + depth);
+    assert!(columns.len() >= (depth - 1) * columns_stride + V * LANES);
+    let mut sums = [[_mm512_setzero_ps(); V]; M];
+    for pair in 0..depth {
+        let mut vectors = [splat(0); V];
+        for v in 0..V {
+            // SAFETY: the assertion on the columns.
+            vectors[v] = unsafe { load(columns.as_ptr().add(pair * columns_stride + v * LANES)) };
+        }
+        for m in 0..M {
+            // SAFETY: the assertion on the rows.
+            let one = splat(unsafe { *rows.get_unchecked(m * stride + pair) });
+            for v in 0..V {
+                sums[m][v] = _mm512_dpbf16_ps(sums[m][v], one, vectors[v]);
+            }
+        }
+    }
+    sums
 }
 
 /// Writes 2 to what the scores are above the greatest of the first `count`, the rest 0, and returns the sum.

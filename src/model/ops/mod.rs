@@ -90,12 +90,17 @@ pub fn attention(qkv: &Tensor, offsets: &Arc<[usize]>, heads: usize) -> Result<T
     padded_attention(qkv, offsets, heads)
 }
 
+/// The length of the longest sequence.
+fn longest(offsets: &[usize]) -> usize {
+    offsets.windows(2).map(|w| w[1] - w[0]).max().unwrap_or(0)
+}
+
 /// [`attention`] by FlashAttention-2 (Dao 2023), which needs no padding but has no backward pass.
 #[cfg(feature = "flash-attn")]
 fn flash_attention(qkv: &Tensor, offsets: &[usize], heads: usize) -> Result<Tensor> {
     let (tokens, width) = qkv.dims2()?;
     let head_dim = width / 3 / heads;
-    let longest = offsets.windows(2).map(|w| w[1] - w[0]).max().unwrap_or(0);
+    let longest = longest(offsets);
     let cumulative: Vec<u32> = offsets.iter().map(|&offset| offset as u32).collect();
     let cumulative = Tensor::new(cumulative, qkv.device())?;
     let split = qkv.reshape((tokens, 3, heads, head_dim))?;
@@ -122,7 +127,7 @@ fn padded_attention(qkv: &Tensor, offsets: &[usize], heads: usize) -> Result<Ten
     let head_dim = width / 3 / heads;
     let device = qkv.device();
     let batch = offsets.len() - 1;
-    let longest = offsets.windows(2).map(|w| w[1] - w[0]).max().unwrap_or(0);
+    let longest = longest(offsets);
     // Padding repeats row 0: the mask removes it again, and its gradient is zero.
     let mut gather = vec![0u32; batch * longest];
     let mut mask = vec![f32::NEG_INFINITY; batch * longest];
